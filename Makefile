@@ -1,0 +1,87 @@
+# livelist: `make demo` shows the product, `make test` runs every check, `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+UV := $(PYTHON) -m uv
+PACKAGES := models transforms pipeline tests
+OUT ?= out/demo
+
+.PHONY: help install install-test install-all demo test test-all lint format requirements bench clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | while IFS=$$'\t' read -r target text; do \
+	  printf '  make %-14s %s\n' "$$target" "$$text"; done
+
+install: $(VENV)/.installed  ## .venv with what the job needs (no torch, no Java)
+
+demo: install  ## run the job on the sample: three users' lists before and after feedback in words
+	@$(VENV)/bin/livelist demo --output $(OUT)
+
+test: install-test lint  ## ruff, mypy --strict and pytest
+	$(PYTHON) -m pytest -m 'not train and not java'
+
+test-all: install-all  ## what `make test` leaves out: the tests that need torch or Java
+	$(PYTHON) -m pytest -m 'train or java'
+
+lint: install-test  ## ruff and mypy --strict over every file
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	@checked=$$($(PYTHON) -m mypy | tee /dev/stderr | sed -nE 's/.*in ([0-9]+) source files?.*/\1/p' | tail -1); \
+	present=$$(find $(PACKAGES) -name '*.py' | wc -l); \
+	if [ "$$checked" != "$$present" ]; then echo "mypy checked $$checked files of $$present: see [tool.mypy]" >&2; exit 1; fi
+
+format: install-test  ## format every file
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+
+bench: install-test  ## every benchmark, each against a named alternative in the same run
+	@for script in tests/benchmarks/bench_*.py; do \
+	  module=$${script%.py}; echo "== $$module"; $(PYTHON) -m $${module//\//.}; done
+
+requirements: install  ## pin the workers' packages with hashes
+	@header='# What a worker installs: no torch, no transformers. Made by `make requirements`; pip checks every hash.'; \
+	pins=$$($(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-emit-index-url --no-emit-find-links --no-annotate --extra cpu setup.py); \
+	printf '%s\n%s\n' "$$header" "$$pins" > deploy/requirements-worker.txt
+
+clean:  ## remove everything that can be made again
+	rm -rf $(VENV) build dist out *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find $(PACKAGES) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@for candidate in python3 python3.13 python3.12 python3.11; do \
+	  command -v "$$candidate" > /dev/null || continue; \
+	  "$$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2> /dev/null || continue; \
+	  found=$$candidate; \
+	  "$$candidate" -c 'import ensurepip, venv' 2> /dev/null || continue; \
+	  echo "making $(VENV) with $$("$$candidate" --version)"; \
+	  exec "$$candidate" -m venv --clear $(VENV); \
+	done; \
+	if [ -n "$${found:-}" ]; then \
+	  echo "livelist: $$found cannot make a virtual environment; on Debian and Ubuntu: apt-get install python3-venv" >&2; \
+	else \
+	  echo "livelist: Python 3.11, 3.12 or 3.13 is needed and none was found; on Debian and Ubuntu: apt-get install python3 python3-venv" >&2; \
+	fi; \
+	exit 1
+
+$(VENV)/.uv: | $(VENV)/bin/python
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check uv
+	@touch $@
+
+$(VENV)/.installed: setup.py | $(VENV)/.uv
+	$(UV) pip install --quiet --python $(PYTHON) --editable '.[cpu]'
+	@touch $@
+
+install-test: $(VENV)/.installed-test
+$(VENV)/.installed-test: setup.py | $(VENV)/.uv
+	$(UV) pip install --quiet --python $(PYTHON) --editable '.[cpu,test]'
+	@touch $@ $(VENV)/.installed
+
+install-all: $(VENV)/.installed-all
+$(VENV)/.installed-all: setup.py | $(VENV)/.uv
+	$(UV) pip install --quiet --python $(PYTHON) --editable '.[cpu,test,train]'
+	@touch $@ $(VENV)/.installed-test $(VENV)/.installed

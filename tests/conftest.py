@@ -1,0 +1,33 @@
+"""What every test shares: the end of a run says in one line a reason what was left out, and why."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections import Counter
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what is marked `train` where torch is missing."""
+    if importlib.util.find_spec("torch") and importlib.util.find_spec("transformers"):
+        return
+    for item in items:
+        if item.get_closest_marker("train"):
+            item.add_marker(pytest.mark.skip(reason="torch and transformers are missing: make test-all"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """List the reasons behind skipped and deselected tests."""
+    reasons: Counter[str] = Counter()
+    for report in terminalreporter.stats.get("skipped", []):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        reasons[reason.removeprefix("Skipped: ")] += 1
+    for item in terminalreporter.stats.get("deselected", []):
+        names = sorted({mark.name for mark in item.iter_markers()} & {"train", "java"})
+        reasons["needs " + " and ".join(names) + ": make test-all" if names else config.option.markexpr] += 1
+    if not reasons:
+        return
+    terminalreporter.section("left out")
+    for reason, count in sorted(reasons.items()):
+        terminalreporter.write_line(f"{count:5d}  {reason}")
