@@ -1,0 +1,1 @@
+"""Wiring and the outside world: options, sources, tables, assembly, command line."""

@@ -1,0 +1,1 @@
+"""Beam composites: one verb-named PTransform per file, a thin shell around `models`."""
