@@ -218,9 +218,8 @@ class UserState:
         """Reads what `encode` wrote; raises ValueError for an unknown format."""
         form, erased_time, version, scored_time, rows = msgpack.unpackb(encoded, use_list=False)
         if form != STATE_FORMAT:
-            raise ValueError(
-                f"state format {STATE_FORMAT} was expected, {form} came: restore with the release that wrote it"
-            )
+            expected = f"state format {STATE_FORMAT} was expected, {form} came"
+            raise ValueError(f"{expected}: restore with the release that wrote it")
         events = map(event_from_row, rows)
         return cls({event.slot: event for event in events}, erased_time, version, scored_time)
 

@@ -7,7 +7,7 @@ import math
 import statistics as statistics_of
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -99,7 +99,7 @@ class RatingStatistics:
 class ViewPolicy:
     """The cleaning policies that are views over the state, so that they undo exactly."""
 
-    rating_scale: RatingScale = RatingScale()
+    rating_scale: RatingScale = field(default_factory=RatingScale)
     missing_rating: str = "none"  # one of MISSING_RATING_POLICIES
     normalize_ratings: str = "none"  # one of NORMALIZE_RATINGS_POLICIES
     content_duplicates: bool = True  # same item, kind and text: the smallest event_id stands

@@ -1,0 +1,181 @@
+"""One pane of a user's events joined to the user's state: who is accepted, what is doubled.
+
+Law 3 is decided here, by content and never by arrival order: of the copies of one event
+the greatest stands, a copy equal to it is a duplicate, a lesser one is superseded. Then
+the views are asked, so that content duplicates and bursts are counted as what they are.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+import msgpack
+
+from models.records import CONTROL_KINDS, Micros, ScoredFeedback, TextScore
+from models.state import CompactEvent, StateConfig, UserState, compact, event_from_row, precedence
+from models.views import ACCEPTED, DUPLICATE, RETRACTED, SUPERSEDED, ViewPolicy, judge
+
+ACCEPTED_SCORED: Final = "accepted.scored"
+ACCEPTED_UNSCORED: Final = "accepted.unscored"  # text, but the job runs without a model
+ACCEPTED_WITHOUT_TEXT: Final = "accepted.without_text"
+ACCEPTED_CONTROL: Final = "accepted.control"
+BEYOND_NEWEST: Final = "note.beyond_newest"  # of the accepted; not a part of the sum
+#: The parts of "accepted" in the accounting of law 3.
+ACCEPTED_CODES: Final = (ACCEPTED_SCORED, ACCEPTED_UNSCORED, ACCEPTED_WITHOUT_TEXT, ACCEPTED_CONTROL)
+
+_MOST_TRIGGERS: Final = 10
+
+
+class ScoreDetails(NamedTuple):
+    """What the tables show of a score and the state does not keep."""
+
+    sentiment: tuple[float, float, float]
+    language: str
+    aspects: tuple[tuple[str, float], ...]
+
+
+class EventCopy(NamedTuple):
+    """One copy of an event on its way to its user's state."""
+
+    event: CompactEvent
+    event_id: str  # the copy's own; a retract's slot has its target's
+    control: str  # "", or one of CONTROL_KINDS
+    source_position: str
+    scored_time: Micros  # wall clock; 0 without a score
+    details: ScoreDetails | None
+
+    def encode(self) -> bytes:
+        """Compact bytes for the shuffle."""
+        packed: bytes = msgpack.packb(self)
+        return packed
+
+    @classmethod
+    def decode(cls, encoded: bytes) -> EventCopy:
+        """Reads what `encode` wrote."""
+        event, event_id, control, position, scored_time, details = msgpack.unpackb(encoded, use_list=False)
+        kept = ScoreDetails._make(details) if details is not None else None
+        return cls(event_from_row(event), event_id, control, position, scored_time, kept)
+
+
+def copy_of(scored: ScoredFeedback, wall_time: Micros) -> EventCopy:
+    """The copy of a scored event; `wall_time` stamps when its text was scored."""
+    event, score = scored.event, scored.score
+    return EventCopy(
+        event=compact(scored),
+        event_id=event.event_id,
+        control=event.kind if event.kind in CONTROL_KINDS else "",
+        source_position=event.source_position,
+        scored_time=wall_time if score is not None else 0,
+        details=_details(score) if score is not None else None,
+    )
+
+
+def _details(score: TextScore) -> ScoreDetails:
+    return ScoreDetails(score.sentiment, score.language, score.aspects)
+
+
+@dataclass(slots=True)
+class PaneResult:
+    """What one pane did to a user's state."""
+
+    accounting: Counter[str] = field(default_factory=Counter)
+    accepted: list[EventCopy] = field(default_factory=list)  # that count for the list, oldest first
+    quarantined: list[tuple[EventCopy, str, str]] = field(default_factory=list)  # copy, code, evidence
+    triggers: tuple[str, ...] = ()  # newest event_ids of the pane
+    listed: bool = False  # the user is to have a list
+    erased: bool = False  # the pane erased the user, and nothing newer is left
+
+
+def apply_pane(
+    state: UserState, copies: Sequence[EventCopy], config: StateConfig, policy: ViewPolicy
+) -> PaneResult:
+    """Joins `copies`, in any order, to `state` in place and accounts for every one of them."""
+    result = PaneResult()
+    erasing = _erase(state, [copy for copy in copies if copy.control == "erase"], result.accounting)
+    standing = _standing(state, [copy for copy in copies if copy.control != "erase"], result.accounting)
+    for copy in copies:
+        if copy.control != "erase":
+            state.add(copy.event)
+            state.scored_time = max(state.scored_time, copy.scored_time)
+    result.accounting[BEYOND_NEWEST] += state.cut(config.max_events)
+    _judge(state, standing, policy, result)
+    result.erased = erasing and not state.events
+    known = state.version > 0 or any(copy.control != "retract" for copy in standing)
+    result.listed = known and bool(state.events)
+    newest = sorted(copies, key=lambda copy: (copy.event.event_time, copy.event_id))[-_MOST_TRIGGERS:]
+    result.triggers = tuple(dict.fromkeys(copy.event_id for copy in newest))
+    return result
+
+
+def _erase(state: UserState, copies: Iterable[EventCopy], accounting: Counter[str]) -> bool:
+    seen: set[str] = set()
+    for copy in copies:
+        accounting["duplicate" if copy.event_id in seen else ACCEPTED_CONTROL] += 1
+        seen.add(copy.event_id)
+        state.erase(copy.event.event_time)
+    return bool(seen)
+
+
+def _standing(state: UserState, copies: Iterable[EventCopy], accounting: Counter[str]) -> list[EventCopy]:
+    """The copies that stand for their event; counts the duplicates and the superseded."""
+    groups: dict[tuple[Micros, str, bool], list[EventCopy]] = {}
+    for copy in copies:
+        event = copy.event
+        groups.setdefault((event.event_time, event.event_id, event.retracted), []).append(copy)
+    standing = []
+    for (event_time, event_id, is_retract), group in groups.items():
+        before = state.events.get((event_time, event_id))
+        if before is not None and before.retracted != is_retract:
+            before = None  # a retract and its target are two events
+        if len(group) == 1 and before is None:
+            standing.append(group[0])
+            continue
+        contents = {_content(copy.event) for copy in group}
+        known = _content(before) if before is not None else None
+        accounting["duplicate"] += len(group) - len(contents - {known})
+        if known is not None and known >= max(contents):
+            accounting["superseded"] += len(contents - {known})
+            continue
+        # The winner inherits the place of what stood before, which it supersedes.
+        accounting["superseded"] += len(contents - {known}) - 1
+        if before is not None:
+            accounting["superseded"] += 1
+            accounting[_accepted_code_of(before)] -= 1
+        standing.append(max(group, key=lambda copy: (precedence(copy.event), copy.source_position)))
+    return standing
+
+
+def _content(event: CompactEvent) -> tuple[int, int]:
+    return (event.revision, event.content_hash)
+
+
+def _judge(state: UserState, standing: list[EventCopy], policy: ViewPolicy, result: PaneResult) -> None:
+    verdicts = {verdict.event.slot: verdict for verdict in judge(state.sorted_events(), policy)}
+    for copy in sorted(standing, key=lambda copy: (copy.event.event_time, copy.event_id)):
+        verdict = verdicts.get(copy.event.slot)
+        code = ACCEPTED if verdict is None or copy.event.retracted else verdict.code
+        if code in (DUPLICATE, SUPERSEDED):
+            result.accounting[code] += 1
+        elif code in (ACCEPTED, RETRACTED):
+            result.accounting[_accepted_code(copy)] += 1
+            if code == ACCEPTED and verdict is not None and not copy.event.retracted:
+                result.accepted.append(copy)
+        else:
+            assert verdict is not None
+            result.accounting[f"quarantined.{code}"] += 1
+            result.quarantined.append((copy, code, verdict.evidence))
+
+
+def _accepted_code(copy: EventCopy) -> str:
+    return ACCEPTED_CONTROL if copy.control else _accepted_code_of(copy.event)
+
+
+def _accepted_code_of(event: CompactEvent) -> str:
+    if event.kind_name in CONTROL_KINDS:
+        return ACCEPTED_CONTROL
+    if event.score is not None:
+        return ACCEPTED_SCORED
+    return ACCEPTED_UNSCORED if event.text_length else ACCEPTED_WITHOUT_TEXT

@@ -1,0 +1,242 @@
+"""UpdateUserState: joins feedback to per-user state, one refresh per (user, pane).
+
+Events cross the shuffle as bytes, grouped by user in event-time windows whose panes fire
+early in streaming; the state itself lives in the global window behind that grouping, so
+the debounce needs no timer. In a bounded run the only window is global, so there is one
+pane a user, with all of that user's events.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final, TypeAlias, cast
+
+import apache_beam as beam
+import msgpack
+from apache_beam import typehints
+from apache_beam.coders import BytesCoder, Coder
+from apache_beam.pvalue import TaggedOutput
+from apache_beam.transforms import trigger, window
+from apache_beam.transforms.timeutil import TimeDomain
+from apache_beam.transforms.userstate import (
+    ReadModifyWriteRuntimeState,
+    ReadModifyWriteStateSpec,
+    RuntimeTimer,
+    TimerSpec,
+    on_timer,
+)
+from apache_beam.transforms.window import GlobalWindows
+from apache_beam.utils.timestamp import Timestamp
+
+from models.errors import ERROR_CODES
+from models.pane import EventCopy, apply_pane, copy_of
+from models.records import MICROS_PER_SECOND, DeadLetter, Micros, ScoredFeedback
+from models.state import StateConfig, UserState
+from models.views import ViewPolicy
+
+STAGE: Final = "update_state"
+_Pane: TypeAlias = tuple[str, tuple[int, list[bytes]]]  # user, (window end, encoded copies)
+#: Lateness is decided before windowing; Beam's own must never drop.
+_PANE_WINDOW: Final = cast(window.BoundedWindow, beam.DoFn.WindowParam)
+_BEAM_ALLOWED_LATENESS_SECONDS: Final = 100 * 365 * 86_400
+
+
+@dataclass(slots=True)
+class UserRefresh:
+    """A user whose list is to be refreshed, with the state to do it from."""
+
+    user_id: str
+    state: UserState
+    triggers: tuple[str, ...]  # newest event_ids of the pane, at most ten
+    window_end: Micros | None  # of the pane; None in a bounded run
+    erased: bool  # nothing is left: emit a tombstone
+
+    @property
+    def state_version(self) -> int:
+        return self.state.version
+
+
+class UserRefreshCoder(Coder):
+    """Compact bytes for a refresh between stages."""
+
+    def encode(self, value: UserRefresh) -> bytes:
+        packed: bytes = msgpack.packb(
+            (value.user_id, value.state.encode(), value.triggers, value.window_end, value.erased)
+        )
+        return packed
+
+    def decode(self, encoded: bytes) -> UserRefresh:
+        user_id, state, triggers, window_end, erased = msgpack.unpackb(encoded, use_list=False)
+        return UserRefresh(user_id, UserState.decode(state), triggers, window_end, erased)
+
+    def is_deterministic(self) -> bool:
+        return True
+
+    def to_type_hint(self) -> type[UserRefresh]:
+        return UserRefresh
+
+
+beam.coders.registry.register_coder(UserRefresh, UserRefreshCoder)
+
+
+def wall_clock() -> Micros:
+    """Microseconds now; the only wall clock of this stage."""
+    return time.time_ns() // 1_000
+
+
+@dataclass
+class UpdateUserState(beam.PTransform):
+    """PCollection[ScoredFeedback] -> refreshes, accepted, quarantine, accounting.
+
+    `refreshes` are UserRefresh, at most one per (user, pane); `accepted` are lists of
+    EventCopy that a pane added to what counts; `quarantine` are DeadLetter; `accounting`
+    are (code, count). `refresh_every_seconds` is the event-time window whose panes refresh
+    a list in streaming; None groups a bounded run as a whole.
+    """
+
+    state: StateConfig
+    policy: ViewPolicy
+    refresh_every_seconds: float | None = None
+    early_firing_seconds: float = 0.2
+
+    def expand(self, scored: beam.PCollection[ScoredFeedback]) -> beam.pvalue.DoOutputsTuple:
+        keyed = scored | "KeyByUser" >> beam.ParDo(_KeyByUser())
+        if self.refresh_every_seconds is not None:
+            keyed = keyed | "WindowPanes" >> self._pane_window(self.refresh_every_seconds)
+        endless = self.refresh_every_seconds is not None
+        join_state = _JoinState if endless else _JoinPane
+        return (
+            keyed
+            | "GroupPane" >> beam.GroupByKey()
+            | "StampWindowEnd" >> beam.ParDo(_StampWindowEnd(endless))
+            | "KeepStateGlobally" >> beam.WindowInto(window.GlobalWindows())
+            | "JoinState"
+            >> beam.ParDo(join_state(self.state, self.policy)).with_outputs(
+                "accepted", "quarantine", "accounting", main="refreshes"
+            )
+        )
+
+    def _pane_window(self, seconds: float) -> beam.WindowInto:
+        return beam.WindowInto(
+            window.FixedWindows(seconds),
+            trigger=trigger.AfterWatermark(
+                early=trigger.AfterProcessingTime(self.early_firing_seconds), late=trigger.AfterCount(1)
+            ),
+            accumulation_mode=trigger.AccumulationMode.DISCARDING,
+            allowed_lateness=_BEAM_ALLOWED_LATENESS_SECONDS,
+        )
+
+
+@typehints.with_output_types(typehints.Tuple[str, bytes])
+class _KeyByUser(beam.DoFn):
+    def process(self, scored: ScoredFeedback) -> Iterator[tuple[str, bytes]]:
+        yield scored.event.user_id, copy_of(scored, wall_clock() if scored.score else 0).encode()
+
+
+@typehints.with_output_types(typehints.Tuple[str, typehints.Tuple[int, typehints.List[bytes]]])
+class _StampWindowEnd(beam.DoFn):
+    """Keeps the pane's window end, which re-windowing would lose; 0 in a bounded run."""
+
+    def __init__(self, endless: bool) -> None:
+        self._endless = endless
+
+    def process(
+        self,
+        element: tuple[str, Iterable[bytes]],
+        pane_window: window.BoundedWindow = _PANE_WINDOW,
+    ) -> Iterator[tuple[str, tuple[int, list[bytes]]]]:
+        user_id, copies = element
+        end = pane_window.end.micros if self._endless else 0
+        yield user_id, (end, list(copies))
+
+
+class _JoinPane(beam.DoFn):
+    """The step of a bounded run: the one pane of a user is all there is, so nothing is kept."""
+
+    def __init__(self, config: StateConfig, policy: ViewPolicy) -> None:
+        self._config = config
+        self._policy = policy
+        self._accounting: Counter[str] = Counter()
+
+    def start_bundle(self) -> None:
+        self._accounting = Counter()
+
+    def process(self, element: _Pane) -> Iterator[UserRefresh | TaggedOutput]:
+        yield from self._join(element, UserState())
+
+    def finish_bundle(self) -> Iterator[TaggedOutput]:
+        for row in sorted(self._accounting.items()):
+            if row[1]:
+                yield TaggedOutput("accounting", GlobalWindows.windowed_value_at_end_of_window(row))
+
+    def _join(self, element: _Pane, state: UserState) -> Iterator[UserRefresh | TaggedOutput]:
+        user_id, (window_end, encoded_copies) = element
+        copies = [EventCopy.decode(copy) for copy in encoded_copies]
+        result = apply_pane(state, copies, self._config, self._policy)
+        self._accounting.update(result.accounting)
+        if result.accepted:
+            yield TaggedOutput("accepted", (user_id, result.accepted))
+        for copy, code, evidence in result.quarantined:
+            yield TaggedOutput("quarantine", quarantined(user_id, copy, code, evidence))
+        if result.listed or result.erased:
+            state.next_version(wall_clock())
+            yield UserRefresh(user_id, state, result.triggers, window_end or None, result.erased)
+
+
+class _JoinState(_JoinPane):
+    """The step of an endless run. State: one value a user, at most `max_events` events.
+
+    An event-time timer expires it after the TTL. The erasure register outlives that, or a
+    replay would bring an erased user back; so does the clock, or versions would repeat.
+    """
+
+    STATE = ReadModifyWriteStateSpec("user_state", BytesCoder())
+    EXPIRY = TimerSpec("expiry", TimeDomain.WATERMARK)
+    _STORED = cast(ReadModifyWriteRuntimeState, beam.DoFn.StateParam(STATE))
+    _EXPIRY = cast(RuntimeTimer, beam.DoFn.TimerParam(EXPIRY))
+
+    def process(
+        self,
+        element: _Pane,
+        stored: ReadModifyWriteRuntimeState = _STORED,
+        expiry: RuntimeTimer = _EXPIRY,
+    ) -> Iterator[UserRefresh | TaggedOutput]:
+        encoded = stored.read()
+        state = UserState.decode(encoded) if encoded else UserState()
+        yield from self._join(element, state)
+        stored.write(state.encode())
+        if state.events:
+            expiry.set(Timestamp(micros=max(state.events)[0] + self._config.ttl_micros))
+
+    @on_timer(EXPIRY)
+    def expire(self, stored: ReadModifyWriteRuntimeState = _STORED) -> None:
+        encoded = stored.read()
+        if encoded:
+            state = UserState.decode(encoded)
+            stored.write(UserState(erased_time=state.erased_time, version=state.version).encode())
+
+
+def quarantined(user_id: str, copy: EventCopy, code: str, evidence: str) -> DeadLetter:
+    """The quarantine row of an event that a view does not trust; its text is not kept."""
+    event = copy.event
+    payload = {
+        "event_id": copy.event_id,
+        "user_id": user_id,
+        "kind": event.kind_name,
+        "item_id": event.item_id,
+        "event_time": event.event_time / MICROS_PER_SECOND,
+        "rating": event.rating,
+        "text_hash": event.text_hash or None,
+    }
+    return DeadLetter(
+        stage=STAGE,
+        error_code=code,
+        reason=f"{ERROR_CODES[code].meaning}: {evidence}; {ERROR_CODES[code].remedy}",
+        payload=json.dumps(payload, ensure_ascii=False),
+        source_position=copy.source_position,
+        time=wall_clock(),
+    )
