@@ -22,7 +22,9 @@ _WORD_CACHE_SIZE: Final = 200_000
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # C0 and C1 without white space, zero-width space, bidi overrides, word joiner, BOM, noncharacters.
 # Joiners (U+200C, U+200D) stay: Persian and emoji need them; so do the plain LRM and RLM marks.
-_CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u200b\u202a-\u202e\u2060\u2066-\u2069\ufeff\ufffe\uffff]")
+_CONTROL = re.compile(
+    "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u200b\u202a-\u202e\u2060\u2066-\u2069\ufeff\ufffe\uffff]"
+)
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _HIDDEN_OPENING = re.compile(r"<(script|style)\b[^<>]*>|<!--", re.IGNORECASE)
 
@@ -58,7 +60,8 @@ _PHONE = re.compile(
     | (?:1[\s.{_DASH}])?\(\d{{3}}\)[\s.{_DASH}]{{0,2}}\d{{3}}[\s.{_DASH}]?\d{{4}}      # (555) 123-4567
     | (?:1[\s.{_DASH}])?\d{{3}}(?P<sep>[.{_DASH}])\d{{3}}(?P=sep)\d{{4}}                 # 555-123-4567
     | (?:1\s)?[2-9]\d\d\s\d{{3}}\s\d{{4}}                                                # 555 123 4567
-    | 0\d{{1,4}}(?:[ /{_DASH}]\d{{2,8}}){{1,4}}                                          # 020 7946 0958
+    | 0\d{{1,4}}(?:[ /{_DASH}]\d{{2,8}}){{0,2}}[ /{_DASH}]\d{{4,8}}                      # 020 7946 0958
+    | 0\d\d\d[ ]\d{{3}}[ ]\d{{3}}                                                        # 0412 345 678
     | 0\d(?:[. ]\d\d){{4}}                                                               # 06.12.34.56.78
     | 1[3-9]\d[ {_DASH}]?\d{{4}}[ {_DASH}]?\d{{4}}                                       # 138 0013 8000
     )(?![A-Za-z0-9_{_DASH}])
@@ -74,7 +77,10 @@ _NAMED_PHONE = re.compile(
 )
 
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0002ffff"
-_MARKS = "\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u0900-\u0903\u093a-\u094f\u0e31\u0e34-\u0e3a\u0e47-\u0e4e"
+_MARKS = (
+    "\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670"
+    "\u0900-\u0903\u093a-\u094f\u0e31\u0e34-\u0e3a\u0e47-\u0e4e"
+)
 _ASCII_WORD = re.compile(r"[a-z0-9]{2,}")
 _UNICODE_WORD = re.compile(r"[^\W_]{2,}")
 _SPECIAL_SCRIPT = re.compile(f"[{_CJK}{_MARKS}]")
@@ -203,8 +209,8 @@ def _is_card(digits: str) -> bool:
 def _redact_phone(match: re.Match[str]) -> str:
     number = match.group()
     digits = sum(map(str.isdigit, number))
-    international = number.startswith(("+", "00"))
-    if not (8 if international else 9) <= digits <= (17 if international else 12) or _DATE_START.match(number):
+    fewest, most = (8, 17) if number.startswith(("+", "00")) else (9, 12)
+    if _DATE_START.match(number) or not fewest <= digits <= most:
         return number
     return "[phone]"
 
