@@ -1,0 +1,93 @@
+"""The current list of every user, derived from list versions: a merge in which stale never wins.
+
+`merge_latest` is a join: it commutes, associates and repeats without effect, so retries, replays
+and several writers end with the same table.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from models.records import TopK
+from models.table_columns import table_from_records
+from models.tables import SCHEMAS
+
+_LATEST: Final = SCHEMAS["recommendations_latest"]
+_LIST_COLUMNS: Final = tuple(name for name in _LATEST.names if name in SCHEMAS["recommendations"].names)
+_HEADS: Final = pa.schema([("user_id", pa.string()), ("state_version", pa.int64())])
+
+
+def latest_rows(top: TopK) -> list[dict[str, object]]:
+    """The rows of one list as dicts: one a rank; none for a tombstone."""
+    lists = table_from_records("recommendations", [top])
+    rows: list[dict[str, object]] = latest_from_lists(lists).to_pylist()
+    return rows
+
+
+def latest_from_lists(lists: pa.Table) -> pa.Table:
+    """The `recommendations_latest` rows of `recommendations` rows, in (user_id, rank) order."""
+    current = lists.filter(pc.invert(lists["hindsight"]))
+    return merge_latest([explode_lists(current)], tombstones_of(current))
+
+
+def explode_lists(lists: pa.Table) -> pa.Table:
+    """One row per list and rank, stale versions included."""
+    items = lists["items"].combine_chunks()
+    items = items.chunk(0) if isinstance(items, pa.ChunkedArray) and items.num_chunks else items
+    if len(lists) == 0:
+        return _LATEST.empty_table()
+    repeated = lists.select(_LIST_COLUMNS).take(pc.list_parent_indices(items))
+    flat = dict(zip(("rank", "item_id", "score", "reasons"), pc.list_flatten(items).flatten(), strict=True))
+    columns = [flat[name] if name in flat else repeated[name] for name in _LATEST.names]
+    return pa.Table.from_arrays(columns, schema=_LATEST)
+
+
+def tombstones_of(lists: pa.Table) -> pa.Table:
+    """(user_id, state_version) of every tombstone among `recommendations` rows."""
+    return lists.filter(lists["tombstone"]).select(_HEADS.names).cast(_HEADS)
+
+
+def merge_latest(parts: list[pa.Table], tombstones: pa.Table | None = None) -> pa.Table:
+    """Of each user the rows with the highest state_version, in (user_id, rank) order.
+
+    A tombstone (user_id, state_version) removes the user's rows up to that version. Should two
+    lists carry one version, the higher list_hash stands, so that the order of parts never matters.
+    """
+    rows = pa.concat_tables([_LATEST.empty_table(), *(part.select(_LATEST.names) for part in parts)])
+    graves = _HEADS.empty_table() if tombstones is None else tombstones
+    if len(rows) == 0:
+        return rows
+    standing = rows.filter(pa.array(_standing(rows, graves)))
+    return _without_repeats(standing.sort_by([("user_id", "ascending"), ("rank", "ascending")]))
+
+
+def _standing(rows: pa.Table, graves: pa.Table) -> npt.NDArray[np.bool_]:
+    users = pa.chunked_array([*rows["user_id"].chunks, *graves["user_id"].chunks], pa.string())
+    codes = pc.rank(users, tiebreaker="dense").to_numpy().astype(np.int64) - 1
+    versions = rows["state_version"].to_numpy()
+    best = np.full(codes.max(initial=-1) + 1, np.iinfo(np.int64).min)
+    mine, theirs = codes[: len(rows)], codes[len(rows) :]
+    np.maximum.at(best, mine, versions)
+    highest = versions == best[mine]
+    hashes = pc.rank(rows["list_hash"], tiebreaker="dense").to_numpy().astype(np.int64)
+    best_hash = np.full(len(best), -1, np.int64)
+    np.maximum.at(best_hash, mine[highest], hashes[highest])
+    buried = np.full(len(best), np.iinfo(np.int64).min)
+    np.maximum.at(buried, theirs, graves["state_version"].to_numpy())
+    standing: npt.NDArray[np.bool_] = highest & (hashes == best_hash[mine]) & (versions > buried[mine])
+    return standing
+
+
+def _without_repeats(rows: pa.Table) -> pa.Table:
+    if len(rows) < 2:
+        return rows
+    same_user = pc.equal(rows["user_id"][1:], rows["user_id"][:-1])
+    same_rank = pc.equal(rows["rank"][1:], rows["rank"][:-1])
+    first = np.ones(len(rows), np.bool_)
+    first[1:] = ~pc.and_(same_user, same_rank).to_numpy()
+    return rows if first.all() else rows.filter(pa.array(first))
