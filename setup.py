@@ -1,4 +1,4 @@
-"""The distribution `livelist`: the packages `models`, `transforms` and `pipeline`, as they stand in the tree."""
+"""The distribution `livelist`: the packages models, transforms and pipeline, as they stand in the tree."""
 
 from pathlib import Path
 
@@ -42,7 +42,9 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.14",
-    packages=find_packages(include=["models", "models.*", "transforms", "transforms.*", "pipeline", "pipeline.*"]),
+    packages=find_packages(
+        include=["models", "models.*", "transforms", "transforms.*", "pipeline", "pipeline.*"]
+    ),
     package_data={
         "models": ["default/**/*", "**/*.yaml", "**/*.json", "py.typed"],
         "transforms": ["py.typed"],

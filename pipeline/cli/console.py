@@ -1,0 +1,46 @@
+"""Where people look: progress on a terminal, plain text elsewhere, no log noise in either."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def quiet_libraries() -> None:
+    """Keep third parties' warnings off the screen; errors still come through. Call before importing Beam."""
+    if "--debug" in sys.argv:
+        return
+    logging.getLogger().setLevel(logging.ERROR)
+    logging.lastResort = None
+    warnings.simplefilter("ignore")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
+
+def output_console(width: int | None = None) -> Console:
+    """Standard output: colours on a terminal unless NO_COLOR is set; 100 columns where nobody looks."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=False, width=width or (None if sys.stdout.isatty() else 100))
+
+
+@contextmanager
+def progress(doing: str) -> Iterator[None]:
+    """Say on a terminal's standard error what takes long and since when; leave nothing behind."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as display:
+        display.add_task(doing, total=None)
+        yield

@@ -1,0 +1,111 @@
+"""`livelist`: finds the command, runs it, and turns every failure into one readable line.
+
+Nothing heavy is imported here: Beam, ONNX Runtime and Arrow are imported by the command
+that needs them, when it runs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final, NoReturn
+
+from models.errors import LivelistError, UsageError
+from pipeline.cli.parsing import CommandParser, nearest, one_line
+
+#: Command -> what it does, in the order of `livelist --help`; each is `pipeline/cli/<command>.py`.
+COMMANDS: Final[dict[str, str]] = {
+    "demo": "show on the sample what words do to three users' lists",
+    "run": "feedback in; refreshed, explained top-K tables out",
+    "recommend": "one user's current list with its reasons",
+    "score": "what the encoder reads in texts, one JSON object a line",
+    "evaluate": "how well the lists predict a history",
+    "validate": "what a run would reject in an input, and why",
+    "doctor": "versions, model and runner; what is missing and how to get it",
+    "schema": "the JSON Schemas of input and the columns of the tables",
+}
+
+EXIT_CODES: Final = """exit codes:
+  0    done
+  1    something else went wrong, or `validate` found rejects, or `doctor` something broken
+  2    a wrong flag or argument
+  3    an input that cannot be opened
+  4    an output that cannot be written
+  5    a missing model, execution provider or package
+  130  interrupted"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    try:
+        return _dispatch([argument for argument in arguments if argument != "--debug"])
+    except KeyboardInterrupt:
+        print("livelist: interrupted; tables of an unfinished run are not published", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        _leave_quietly()
+    except LivelistError as error:
+        if debug:
+            raise
+        print(f"livelist: {one_line(error)}", file=sys.stderr)
+        return error.exit_code
+    except Exception as error:
+        if debug:
+            raise
+        print(f"livelist: {type(error).__name__}: {one_line(error)} (--debug shows where)", file=sys.stderr)
+        return 1
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(help_text())
+        return 0 if arguments else UsageError.exit_code
+    name = arguments[0]
+    if name == "--version":
+        from importlib.metadata import version
+
+        print(f"livelist {version('livelist')}")
+        return 0
+    if name not in COMMANDS:
+        expected = f"; did you mean `livelist {near}`?" if (near := nearest(name, COMMANDS)) else ""
+        raise UsageError(f"there is no command {name!r}{expected} (livelist --help lists them)")
+    command = importlib.import_module(f"pipeline.cli.{name}")
+    parser = CommandParser(prog=f"livelist {name}", description=command.__doc__)
+    exit_code: int = command.run(command.parse(parser, arguments[1:]))
+    sys.stdout.flush()
+    return exit_code
+
+
+def help_text() -> str:
+    """What `livelist --help` prints."""
+    width = max(map(len, COMMANDS))
+    commands = "\n".join(f"  {name:<{width}}  {summary}" for name, summary in COMMANDS.items())
+    return f"""usage: livelist COMMAND [--debug] [...]
+
+From raw user feedback to refreshed, explained top-K lists in seconds.
+
+commands:
+{commands}
+
+  livelist COMMAND --help   flags and an example
+  --debug                   show a traceback when something fails
+  --version                 print the version
+
+example:
+  livelist demo --output out/demo
+
+{EXIT_CODES}"""
+
+
+def _leave_quietly() -> NoReturn:
+    """The reader of our output has gone (`| head`): nothing to say, and nothing left to flush."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(141)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
