@@ -1,0 +1,69 @@
+"""A ranked list as the record that is published: versions, times, triggers and a hash."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from hashlib import blake2b
+
+from models.records import Micros, RankedItem, TopK
+from models.state import UserState
+
+
+def list_hash(items: Sequence[RankedItem]) -> str:
+    """32 hex digits over items, scores and reasons: equal lists, and only those, have equal hashes."""
+    content = [
+        [item.item_id, item.score, [[r.code, r.event_ids, r.contribution, r.text] for r in item.reasons]]
+        for item in items
+    ]
+    return blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
+
+
+def same_order(left: Sequence[RankedItem], right: Sequence[RankedItem]) -> bool:
+    """Whether two lists show the same items in the same order."""
+    return [item.item_id for item in left] == [item.item_id for item in right]
+
+
+def model_version_of(state: UserState) -> str:
+    """The model of the newest scored text; empty when no text was scored."""
+    for slot in sorted(state.events, reverse=True):
+        score = state.events[slot].score
+        if score is not None:
+            return score.model_version
+    return ""
+
+
+def top_k(
+    user_id: str,
+    items: Sequence[RankedItem],
+    state: UserState,
+    index_version: str,
+    triggers: tuple[str, ...],
+    emitted_time: Micros,
+    window_end: Micros | None = None,
+    hindsight: bool = False,
+) -> TopK:
+    """The list of a user, made from `state` at its current version."""
+    return TopK(
+        user_id=user_id,
+        state_version=state.version,
+        items=tuple(items),
+        event_time=max(state.events)[0] if state.events else state.erased_time,
+        scored_time=state.scored_time or None,
+        emitted_time=emitted_time,
+        window_end=window_end,
+        model_version=model_version_of(state),
+        index_version=index_version,
+        trigger_event_ids=triggers,
+        list_hash=list_hash(items),
+        hindsight=hindsight,
+    )
+
+
+def tombstone(
+    user_id: str, state: UserState, index_version: str, triggers: tuple[str, ...], emitted_time: Micros
+) -> TopK:
+    """The row that ends an erased user's list in every sink."""
+    empty = top_k(user_id, (), state, index_version, triggers, emitted_time)
+    return dataclasses.replace(empty, tombstone=True)

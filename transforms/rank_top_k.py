@@ -1,0 +1,167 @@
+"""RankTopK: from a user's state and the published index to the refreshed list."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import apache_beam as beam
+from apache_beam import typehints
+from apache_beam.transforms.window import GlobalWindows
+from models.ranking.index import ItemIndex
+from models.ranking.ranker import rank
+
+from models.lists import tombstone, top_k
+from models.ranking.config import RankingConfig
+from models.records import MICROS_PER_SECOND, Micros, TopK
+from models.state import StateConfig, UserState
+from models.views import UserView, ViewPolicy, view_user
+from transforms.update_state import UserRefresh, wall_clock
+
+_BATCH: Final = 128
+
+
+@dataclass
+class RankTopK(beam.PTransform):
+    """PCollection[UserRefresh] -> PCollection[TopK], one list per refresh.
+
+    `index` is a one-element PCollection: the directory of the published index; `clock` one
+    of microseconds, the ranking clock. With `history_window_seconds` each user gets one more
+    list per window with feedback, from the events up to the window's end, marked as
+    hindsight because the index has seen the rest.
+    """
+
+    index: beam.PCollection[str]
+    clock: beam.PCollection[Micros]
+    k: int = 10
+    state: StateConfig = field(default_factory=StateConfig)
+    policy: ViewPolicy = field(default_factory=ViewPolicy)
+    ranking: RankingConfig = field(default_factory=RankingConfig)
+    history_window_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise ValueError(f"k must be at least 1, got {self.k}")
+
+    def expand(self, refreshes: beam.PCollection[UserRefresh]) -> beam.PCollection[TopK]:
+        ranker = ListMaker(self.k, self.state, self.policy, self.ranking)
+        return refreshes | "RankBatches" >> beam.ParDo(
+            _RankBatches(ranker, self.history_window_seconds),
+            beam.pvalue.AsSingleton(self.index),
+            beam.pvalue.AsSingleton(self.clock),
+        )
+
+
+class _Request(NamedTuple):
+    refresh: UserRefresh
+    state: UserState  # the refresh's own, or an earlier one
+    clock: Micros
+    window_end: Micros | None
+    hindsight: bool
+
+
+@dataclass
+class ListMaker:
+    """Makes lists from states: the pure step that a bounded run, an endless one and a replay share."""
+
+    k: int
+    state: StateConfig
+    policy: ViewPolicy
+    ranking: RankingConfig
+
+    def make(self, requests: list[_Request], index: ItemIndex) -> list[TopK]:
+        """One list per request, in their order."""
+        by_clock: dict[Micros, list[int]] = defaultdict(list)
+        for position, request in enumerate(requests):
+            if not request.refresh.erased:
+                by_clock[request.clock].append(position)
+        made: dict[int, TopK] = {}
+        for clock, positions in by_clock.items():
+            views = [self._view(requests[position], index) for position in positions]
+            for position, items in zip(
+                positions, rank(views, index, self.ranking, clock, self.k), strict=True
+            ):
+                request = requests[position]
+                made[position] = top_k(
+                    request.refresh.user_id,
+                    items,
+                    request.state,
+                    index.version,
+                    request.refresh.triggers,
+                    wall_clock(),
+                    window_end=request.window_end,
+                    hindsight=request.hindsight,
+                )
+        for position, request in enumerate(requests):
+            if request.refresh.erased:
+                made[position] = tombstone(
+                    request.refresh.user_id,
+                    request.state,
+                    index.version,
+                    request.refresh.triggers,
+                    wall_clock(),
+                )
+        return [made[position] for position in range(len(requests))]
+
+    def _view(self, request: _Request, index: ItemIndex) -> UserView:
+        return view_user(
+            request.refresh.user_id,
+            request.state,
+            self.policy,
+            request.clock,
+            self.state.ttl_micros,
+            index.rating_statistics,
+        )
+
+
+@typehints.with_output_types(TopK)
+class _RankBatches(beam.DoFn):
+    """Ranks users by the batch: a list does not depend on its batch, only its cost does."""
+
+    def __init__(self, maker: ListMaker, history_window_seconds: float | None) -> None:
+        self._maker = maker
+        self._history_seconds = history_window_seconds
+        self._waiting: list[_Request] = []
+        self._index: ItemIndex | None = None
+
+    def start_bundle(self) -> None:
+        self._waiting = []
+
+    def process(self, refresh: UserRefresh, index_directory: str, clock: Micros) -> Iterator[TopK]:
+        self._index = ItemIndex.open(Path(index_directory))
+        if self._history_seconds is not None and not refresh.erased:
+            self._waiting.extend(history_requests(refresh, self._history_seconds))
+        self._waiting.append(_Request(refresh, refresh.state, clock, refresh.window_end, False))
+        if len(self._waiting) >= _BATCH:
+            yield from self._flush()
+
+    def finish_bundle(self) -> Iterator[beam.utils.windowed_value.WindowedValue]:
+        for made in self._flush():
+            yield GlobalWindows.windowed_value(made)
+
+    def _flush(self) -> list[TopK]:
+        requests, self._waiting = self._waiting, []
+        if not requests:
+            return []
+        assert self._index is not None
+        return self._maker.make(requests, self._index)
+
+
+def history_requests(refresh: UserRefresh, window_seconds: float) -> list[_Request]:
+    """One request per event-time window of the user, with the state of that window's end.
+
+    Their versions stand below the final list's, oldest lowest.
+    """
+    size = int(window_seconds * MICROS_PER_SECOND)
+    events = refresh.state.sorted_events()
+    ends = sorted({event.event_time // size * size + size for event in events})
+    requests = []
+    for position, end in enumerate(ends):
+        past = {event.slot: event for event in events if event.event_time < end}
+        version = refresh.state.version - len(ends) + position
+        state = UserState(past, refresh.state.erased_time, version, refresh.state.scored_time)
+        requests.append(_Request(refresh, state, end, end, True))
+    return requests
