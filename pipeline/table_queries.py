@@ -1,0 +1,125 @@
+"""The README and the SQL file beside the tables: five queries that run as printed in DuckDB."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from models.tables import DESCRIPTIONS, SCHEMA_VERSION, TABLES, describe_table
+from pipeline.output_folder import Step
+
+README_FILE: Final = "README.md"
+SQL_FILE: Final = "queries.sql"
+
+
+class Query(NamedTuple):
+    """One question that the tables answer."""
+
+    question: str
+    sql: str
+
+
+QUERIES: Final[tuple[Query, ...]] = (
+    Query(
+        "What does each user see, and why?",
+        """\
+SELECT user_id, rank, item_id, round(score, 3) AS score, reasons[1].text AS main_reason
+FROM 'recommendations_latest/*.parquet'
+ORDER BY user_id, rank
+LIMIT 20;""",
+    ),
+    Query(
+        "Which feedback put an item there? One row per cited event, with what its words said.",
+        """\
+WITH evidence AS (
+    SELECT user_id, item_id, reason.code, reason.contribution, unnest(reason.event_ids) AS event_id
+    FROM (SELECT user_id, item_id, unnest(reasons) AS reason FROM 'recommendations_latest/*.parquet')
+)
+SELECT e.user_id, e.item_id AS listed, e.code, round(e.contribution, 3) AS contribution,
+       f.kind, f.item_id AS about, f.rating, round(f.polarity, 2) AS polarity
+FROM evidence AS e
+JOIN 'scored_feedback/*.parquet' AS f ON f.user_id = e.user_id AND f.event_id = e.event_id
+ORDER BY abs(e.contribution) DESC, e.user_id, e.item_id, e.event_id
+LIMIT 20;""",
+    ),
+    Query(
+        "Which items are praised in words, and which are not? With the share of stars that disagree.",
+        """\
+SELECT item_id, count(*) AS texts, round(avg(polarity), 2) AS tone, round(avg(rating), 2) AS stars,
+       round(avg(conflict::INTEGER), 3) AS conflicts
+FROM 'scored_feedback/*.parquet'
+WHERE polarity IS NOT NULL AND item_id IS NOT NULL
+GROUP BY item_id
+HAVING count(*) >= 3
+ORDER BY tone, item_id
+LIMIT 20;""",
+    ),
+    Query(
+        "What was rejected, and what can its sender do?",
+        """\
+SELECT source AS table_name, error_code, count(*) AS records, any_value(reason) AS example
+FROM (
+    SELECT 'dead_letters' AS source, error_code, reason FROM 'dead_letters/*.parquet'
+    UNION ALL
+    SELECT 'quarantine' AS source, error_code, reason FROM 'quarantine/*.parquet'
+)
+GROUP BY ALL
+ORDER BY records DESC, error_code;""",
+    ),
+    Query(
+        "Does the accounting of each run close? `open` is zero when nothing was lost.",
+        """\
+SELECT run_id,
+       sum(value) FILTER (WHERE "check" = 'accounting.input') AS read,
+       sum(value) FILTER (WHERE "check" LIKE 'accounting.%' AND "check" <> 'accounting.input') AS accounted,
+       read - accounted AS open
+FROM 'quality/*.parquet'
+WHERE window_start IS NULL AND "check" LIKE 'accounting.%'
+GROUP BY run_id
+ORDER BY run_id DESC;""",
+    ),
+)
+
+
+def queries_sql() -> str:
+    """The queries as one script: `duckdb < queries.sql` in the folder of the tables."""
+    return "\n\n".join(f"-- {query.question}\n{query.sql}" for query in QUERIES) + "\n"
+
+
+def readme_text() -> str:
+    """The README of an output folder: queries first, then every column."""
+    queries = "\n".join(f"{query.question}\n\n```sql\n{query.sql}\n```\n" for query in QUERIES)
+    tables = "\n".join(_table_section(name) for name in reversed(TABLES))
+    return f"""\
+# Tables written by livelist (schema version {SCHEMA_VERSION})
+
+Parquet, one folder a table; times are UTC with microseconds. Every `*.parquet` file in a table's
+folder belongs to it, at any moment. Folders of tables belong to livelist: keep nothing else there.
+
+## Five queries
+
+Paths are relative to this folder: `cd` here, then `duckdb` (or `duckdb < {SQL_FILE}` for all of them).
+
+{queries}
+The same from Python: `pandas.read_parquet("recommendations_latest")`.
+
+## Columns
+
+{tables}"""
+
+
+def _table_section(name: str) -> str:
+    lines = [
+        f"| {column.name} | {column.type}{', may be null' if column.nullable else ''} | {column.comment} |"
+        for column in describe_table(name)
+    ]
+    header = "| column | type | meaning |\n|---|---|---|"
+    return f"### {name}\n\n{DESCRIPTIONS[name]}\n\n{header}\n" + "\n".join(lines) + "\n"
+
+
+def stage_query_files(staging: Path) -> list[Step]:
+    """Writes both files below a staging folder; returns the steps that publish them."""
+    texts = {README_FILE: readme_text(), SQL_FILE: queries_sql()}
+    for name, text in texts.items():
+        (staging / name).write_text(text, encoding="utf-8")
+    return [Step("file", name, name) for name in texts]
