@@ -29,7 +29,7 @@ class CommandParser(argparse.ArgumentParser):
         unrecognized = _UNRECOGNIZED.match(message)
         if unrecognized:
             refuse_unknown(unrecognized[1].split(" "), flags_of(self), self.prog)
-        raise UsageError(f"{message} (see `{self.prog} --help`)")
+        raise UsageError(f"{message.removeprefix('argument ')} (see `{self.prog} --help`)")
 
 
 def flags_of(parser: argparse.ArgumentParser) -> list[str]:

@@ -1,0 +1,70 @@
+"""What a job is told, as one frozen value: made from flags at once, passed on in parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from models.cleaning import CleaningConfig
+from models.ranking.config import IndexConfig, RankingConfig
+from models.records import MICROS_PER_SECOND, Micros
+from models.state import StateConfig
+
+InputFormat = Literal["jsonl", "amazon", "movielens", "csv"]
+IfExists = Literal["replace", "append", "error"]
+
+INPUT_FORMATS: Final[tuple[InputFormat, ...]] = ("jsonl", "amazon", "movielens", "csv")
+IF_EXISTS: Final[tuple[IfExists, ...]] = ("replace", "append", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class JobConfig:
+    """One job. Transforms receive only the parts that they use."""
+
+    inputs: tuple[str, ...]  # files, folders, globs, "-" for stdin, or URLs that Beam reads
+    output: str  # folder of the tables
+    items: tuple[str, ...] = ()  # the catalogue; none: what the feedback mentions
+    k: int = 10  # places in a list
+    format: InputFormat = "jsonl"
+    columns: tuple[tuple[str, str], ...] = ()  # --map: (field, column)
+    constants: tuple[tuple[str, str], ...] = ()  # --set: (field, value)
+    max_record_bytes: int = 1_048_576
+    cleaning: CleaningConfig = field(default_factory=CleaningConfig)
+    state: StateConfig = field(default_factory=StateConfig)
+    index: IndexConfig = field(default_factory=IndexConfig)
+    ranking: RankingConfig = field(default_factory=RankingConfig)
+    model: str | None = None  # folder of an exported model; None: the shipped one
+    topics: str | None = None  # YAML of topics and intents; None: the shipped one
+    providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    threads: int = 0  # of the encoder; 0: as many as there are cores
+    now: Micros | None = None  # ranking clock; None: the newest accepted event_time
+    emit_history: bool = False  # one list per (user, window) besides, marked as hindsight
+    history_window_seconds: int = 86_400
+    trend_window_seconds: int = 86_400
+    if_exists: IfExists = "replace"
+    allowed_lateness_seconds: int | None = None  # None: the state's time to live
+    refresh_every_seconds: float = 1.0  # endless runs: at most one list a user in this time
+    snapshot_every_seconds: float = 60.0  # endless runs: rewrite recommendations_latest/
+
+    def __post_init__(self) -> None:
+        if not self.inputs:
+            raise ValueError("input: at least one is needed, got none")
+        if not self.output:
+            raise ValueError("output: a folder is needed, got none")
+        positive = ("k", "max_record_bytes", "history_window_seconds", "trend_window_seconds")
+        for name in (*positive, "refresh_every_seconds", "snapshot_every_seconds"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.threads < 0:
+            raise ValueError(f"threads must not be negative, got {self.threads}")
+        if self.allowed_lateness_seconds is not None and self.allowed_lateness_seconds < 0:
+            raise ValueError(
+                f"allowed_lateness_seconds must not be negative, got {self.allowed_lateness_seconds}"
+            )
+
+    @property
+    def allowed_lateness(self) -> Micros:
+        """How old an event may be, in microseconds before the run's clock."""
+        if self.allowed_lateness_seconds is None:
+            return self.state.ttl_micros
+        return self.allowed_lateness_seconds * MICROS_PER_SECOND

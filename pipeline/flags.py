@@ -1,0 +1,352 @@
+"""The flags of a job, with units in their names and the defaults of the configs that they become.
+
+No Beam here: `livelist run --help` and the tests of flags need none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+from models.cleaning import CleaningConfig
+from models.errors import BadRecord, UsageError
+from models.ranking.config import RankingConfig
+from models.records import MICROS_PER_DAY, Micros
+from models.state import StateConfig
+from models.times import parse_time
+from pipeline.config import IF_EXISTS, INPUT_FORMATS, JobConfig
+
+#: Keeps the key off the command line, where every process on the machine can read it.
+USER_ID_KEY_VARIABLE: Final = "LIVELIST_USER_ID_KEY"
+
+_JOB: Final = JobConfig(inputs=("-",), output="-")
+_CLEANING: Final = CleaningConfig()
+_STATE: Final = StateConfig()
+_RANKING: Final = RankingConfig()
+
+_Config = TypeVar("_Config")
+
+
+def add_job_flags(parser: argparse.ArgumentParser) -> None:
+    """Every flag of `livelist run` that is not Beam's."""
+    add_input_flags(parser)
+    _add_output_flags(parser)
+    add_cleaning_flags(parser)
+    add_model_flags(parser)
+    _add_state_flags(parser)
+    _add_time_flags(parser)
+
+
+def add_input_flags(parser: argparse.ArgumentParser) -> None:
+    """What is read, and how."""
+    add = parser.add_argument_group("input").add_argument
+    add(
+        "--input",
+        action="append",
+        metavar="PATH",
+        help="feedback: file, folder, glob, URL, or - (stdin); repeatable",
+    )
+    add(
+        "--items",
+        action="append",
+        metavar="PATH",
+        help="the catalogue, likewise (default: what the feedback mentions)",
+    )
+    add("--format", choices=INPUT_FORMATS, default=_JOB.format, help="of both (default: %(default)s)")
+    add("--map", action="append", metavar="FIELD=COLUMN", help="csv: which column holds a field; repeatable")
+    add("--set", action="append", metavar="FIELD=VALUE", help="csv: the same value for every row; repeatable")
+    add(
+        "--max_record_bytes",
+        type=_positive_int,
+        default=_JOB.max_record_bytes,
+        metavar="BYTES",
+        help="longer records go to dead_letters (default: %(default)s)",
+    )
+
+
+def add_cleaning_flags(parser: argparse.ArgumentParser) -> None:
+    """Every cleaning policy."""
+    add = parser.add_argument_group(
+        "cleaning: each decision is counted, and listed with its reason"
+    ).add_argument
+    add(
+        "--rating_scale", default="1:5", metavar="LOW:HIGH", help="outside: quarantine (default: %(default)s)"
+    )
+    add(
+        "--missing_rating",
+        choices=("none", "drop", "mean", "median", "mode", "interpolate", "from_text"),
+        default=_CLEANING.missing_rating,
+        help="none: the words decide (default); drop: quarantine; else the rating is imputed",
+    )
+    add(
+        "--normalize_ratings",
+        choices=("none", "mean", "zscore"),
+        default=_CLEANING.normalize_ratings,
+        help="per user (default: %(default)s)",
+    )
+    add(
+        "--missing_text",
+        choices=("keep", "drop"),
+        default=_CLEANING.missing_text,
+        help="of a review or comment; drop: quarantine (default: %(default)s)",
+    )
+    for name, what in (("item", "of a kind that needs one"), ("time", "of any event")):
+        add(
+            f"--missing_{name}",
+            choices=("dead_letters", "quarantine"),
+            default=getattr(_CLEANING, f"missing_{name}"),
+            help=f"{what}: where it goes (default: %(default)s)",
+        )
+    add(
+        "--max_text_chars",
+        type=_positive_int,
+        default=_CLEANING.max_text_chars,
+        metavar="CHARS",
+        help="longer texts are cut (default: %(default)s)",
+    )
+    add(
+        "--content_duplicates",
+        choices=("drop", "keep"),
+        default="drop" if _CLEANING.content_duplicates else "keep",
+        help="same user, item, kind and text: the smallest event_id stands (default: %(default)s)",
+    )
+    add(
+        "--bursts",
+        choices=("quarantine", "keep"),
+        default="quarantine" if _CLEANING.bursts else "keep",
+        help="200 events in 10 s, or one text on ten items (default: %(default)s)",
+    )
+    add(
+        "--user_id_key",
+        metavar="KEY",
+        help=f"user ids become HMAC-SHA256 pseudonyms (default: raw ids); better set {USER_ID_KEY_VARIABLE}",
+    )
+
+
+def _add_output_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("output").add_argument
+    add("--output", metavar="FOLDER", help="folder of the tables")
+    add(
+        "--k",
+        type=_positive_int,
+        default=_JOB.k,
+        metavar="PLACES",
+        help="places in a list (default: %(default)s)",
+    )
+    add(
+        "--if_exists",
+        choices=IF_EXISTS,
+        default=_JOB.if_exists,
+        help="when the folder holds tables of an earlier run (default: %(default)s)",
+    )
+    add(
+        "--show_seen",
+        action="store_true",
+        help="list items that the user already has feedback on (default: they are left out)",
+    )
+    add(
+        "--diversity",
+        type=float,
+        default=_RANKING.diversity,
+        metavar="SHARE",
+        help="share of the score that an item may lose for resembling those above it (default: %(default)s)",
+    )
+    add("--emit_history", action="store_true", help="also one list per user and window, marked as hindsight")
+    add(
+        "--history_window_seconds",
+        type=_positive_int,
+        default=_JOB.history_window_seconds,
+        metavar="SECONDS",
+        help="window of --emit_history (default: %(default)s)",
+    )
+    add(
+        "--trend_window_seconds",
+        type=_positive_int,
+        default=_JOB.trend_window_seconds,
+        metavar="SECONDS",
+        help="window of trends/ and alerts/ (default: %(default)s)",
+    )
+
+
+def add_model_flags(parser: argparse.ArgumentParser) -> None:
+    """Which encoder reads the texts, and on what."""
+    add = parser.add_argument_group("scoring").add_argument
+    add("--model", metavar="FOLDER", help="an exported model (default: the shipped one)")
+    add("--topics", metavar="FILE", help="YAML of topics and intents (default: the shipped one)")
+    add(
+        "--providers",
+        default=",".join(_JOB.providers),
+        metavar="NAMES",
+        help="of ONNX Runtime, comma-separated; a missing one is an error (default: %(default)s)",
+    )
+    add(
+        "--threads",
+        type=_count,
+        default=_JOB.threads,
+        help="of the encoder; 0: one a core (default: %(default)s)",
+    )
+
+
+def _add_state_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("state").add_argument
+    add(
+        "--state_size",
+        type=_positive_int,
+        default=_STATE.max_events,
+        metavar="EVENTS",
+        help="the newest events kept of a user (default: %(default)s)",
+    )
+    add(
+        "--state_ttl_days",
+        type=_positive_float,
+        default=_STATE.ttl_micros / MICROS_PER_DAY,
+        metavar="DAYS",
+        help="older events no longer count (default: %(default)g)",
+    )
+
+
+def _add_time_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("time").add_argument
+    add("--now", metavar="TIME", help="the ranking clock (default: the newest accepted event_time)")
+    add(
+        "--allowed_lateness_seconds",
+        type=_count,
+        metavar="SECONDS",
+        help="older events go to quarantine (default: --state_ttl_days)",
+    )
+    add(
+        "--refresh_every_seconds",
+        type=_positive_float,
+        default=_JOB.refresh_every_seconds,
+        metavar="SECONDS",
+        help="endless runs: at most one list a user in this time (default: %(default)g)",
+    )
+    add(
+        "--snapshot_every_seconds",
+        type=_positive_float,
+        default=_JOB.snapshot_every_seconds,
+        metavar="SECONDS",
+        help="endless runs: how often recommendations_latest/ is rewritten (default: %(default)g)",
+    )
+
+
+def job_config(flags: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> JobConfig:
+    """The job that parsed flags describe. Raises UsageError."""
+    if not flags.input:
+        raise UsageError("--input is needed: a file, a folder, a glob, a URL, or - for stdin")
+    if not flags.output:
+        raise UsageError("--output is needed: the folder of the tables")
+    return checked(
+        JobConfig,
+        inputs=tuple(flags.input),
+        items=tuple(flags.items or ()),
+        output=flags.output,
+        k=flags.k,
+        format=flags.format,
+        columns=pairs(flags.map, "--map"),
+        constants=pairs(flags.set, "--set"),
+        max_record_bytes=flags.max_record_bytes,
+        cleaning=cleaning_config(flags, environment),
+        state=checked(
+            StateConfig, max_events=flags.state_size, ttl_micros=round(flags.state_ttl_days * MICROS_PER_DAY)
+        ),
+        ranking=checked(RankingConfig, exclude_seen=not flags.show_seen, diversity=flags.diversity),
+        model=flags.model,
+        topics=flags.topics,
+        providers=provider_names(flags.providers),
+        threads=flags.threads,
+        now=_micros(flags.now),
+        emit_history=flags.emit_history,
+        history_window_seconds=flags.history_window_seconds,
+        trend_window_seconds=flags.trend_window_seconds,
+        if_exists=flags.if_exists,
+        allowed_lateness_seconds=flags.allowed_lateness_seconds,
+        refresh_every_seconds=flags.refresh_every_seconds,
+        snapshot_every_seconds=flags.snapshot_every_seconds,
+    )
+
+
+def cleaning_config(flags: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> CleaningConfig:
+    """The cleaning policies that parsed flags describe. Raises UsageError."""
+    key = environment.get(USER_ID_KEY_VARIABLE) if flags.user_id_key is None else flags.user_id_key
+    return checked(
+        CleaningConfig,
+        rating_scale=rating_scale(flags.rating_scale),
+        max_text_chars=flags.max_text_chars,
+        missing_item=flags.missing_item,
+        missing_time=flags.missing_time,
+        missing_text=flags.missing_text,
+        missing_rating=flags.missing_rating,
+        normalize_ratings=flags.normalize_ratings,
+        content_duplicates=flags.content_duplicates == "drop",
+        bursts=flags.bursts == "quarantine",
+        user_id_key=None if key is None else key.encode(),
+    )
+
+
+def checked(config: Callable[..., _Config], **values: Any) -> _Config:
+    """A config from values that people gave: its ValueError becomes a UsageError about the flag."""
+    try:
+        return config(**values)
+    except ValueError as error:
+        raise UsageError(f"--{error}") from None
+
+
+def rating_scale(text: str) -> tuple[float, float]:
+    """`1:5` as (1.0, 5.0). Raises UsageError."""
+    try:
+        low, high = text.split(":")
+        return float(low), float(high)
+    except ValueError:
+        raise UsageError(f"--rating_scale: expected LOW:HIGH such as 1:5, got {text!r}") from None
+
+
+def pairs(texts: Sequence[str] | None, flag: str) -> tuple[tuple[str, str], ...]:
+    """`["user_id=reviewer"]` as (("user_id", "reviewer"),). Raises UsageError."""
+    split = []
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise UsageError(f"{flag}: expected FIELD=NAME such as user_id=reviewer, got {text!r}")
+        split.append((name, value))
+    return tuple(split)
+
+
+def provider_names(text: str) -> tuple[str, ...]:
+    """Comma-separated execution providers; `cuda` and `cpu` stand for their long names."""
+    long_names = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    return tuple(long_names.get(name.lower(), name) for name in names)
+
+
+def _micros(text: str | None) -> Micros | None:
+    if text is None:
+        return None
+    try:
+        return parse_time(text, "--now")
+    except BadRecord as error:
+        raise UsageError(error.reason) from None
+
+
+def _positive_int(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text!r}")
+    return int(text)
+
+
+def _positive_float(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < 1e15:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return number
