@@ -51,7 +51,7 @@ setup(
         "pipeline": ["sample/*.gz", "sample/*.md", "**/*.sql", "py.typed"],
     },
     install_requires=[
-        "apache-beam>=2.70,<3",
+        "apache-beam>=2.77,<3",
         "duckdb>=1.1,<3",
         "msgpack>=1.0.8,<2",
         "numpy>=1.26,<3",

@@ -7,7 +7,9 @@ import json
 from collections.abc import Sequence
 from hashlib import blake2b
 
-from models.records import Micros, RankedItem, TopK
+import msgpack
+
+from models.records import Micros, RankedItem, Reason, TopK
 from models.state import UserState
 
 
@@ -67,3 +69,19 @@ def tombstone(
     """The row that ends an erased user's list in every sink."""
     empty = top_k(user_id, (), state, index_version, triggers, emitted_time)
     return dataclasses.replace(empty, tombstone=True)
+
+
+def encode_list(made: TopK) -> bytes:
+    """Compact bytes of a list, for state and shuffles."""
+    packed: bytes = msgpack.packb(dataclasses.astuple(made))
+    return packed
+
+
+def decode_list(encoded: bytes) -> TopK:
+    """Reads what `encode_list` wrote."""
+    row = list(msgpack.unpackb(encoded, use_list=False))
+    row[2] = tuple(
+        RankedItem(rank, item_id, score, tuple(Reason(*reason) for reason in reasons))
+        for rank, item_id, score, reasons in row[2]
+    )
+    return TopK(*row)

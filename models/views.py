@@ -100,7 +100,7 @@ class ViewPolicy:
     """The cleaning policies that are views over the state, so that they undo exactly."""
 
     rating_scale: RatingScale = field(default_factory=RatingScale)
-    missing_rating: str = "none"  # one of MISSING_RATING_POLICIES
+    missing_rating: str = "none"  # one of MISSING_RATING_POLICIES; drop has acted before the state
     normalize_ratings: str = "none"  # one of NORMALIZE_RATINGS_POLICIES
     content_duplicates: bool = True  # same item, kind and text: the smallest event_id stands
     bursts: bool = True
@@ -136,11 +136,7 @@ def judge(events: Sequence[CompactEvent], policy: ViewPolicy) -> list[Verdict]:
     if policy.bursts:
         standing = _without_bursts(standing, policy, codes)
     if policy.content_duplicates:
-        standing = _without_content_duplicates(standing, codes)
-    if policy.missing_rating == "drop":
-        for event in standing:
-            if event.rating is None and event.kind in _RATED_KINDS:
-                codes[event.slot] = ("missing_rating", f"{event.kind_name} without rating")
+        _mark_content_duplicates(standing, codes)
     return [Verdict(event, *codes.get(event.slot, (ACCEPTED, ""))) for event in events]
 
 
@@ -212,9 +208,7 @@ def _mark_repeated_texts(
             codes[event.slot] = ("burst_text", evidence)
 
 
-def _without_content_duplicates(
-    events: list[CompactEvent], codes: dict[Slot, tuple[str, str]]
-) -> list[CompactEvent]:
+def _mark_content_duplicates(events: list[CompactEvent], codes: dict[Slot, tuple[str, str]]) -> None:
     first: dict[tuple[str | None, int, int], CompactEvent] = {}
     texts = 0
     for event in events:
@@ -225,13 +219,12 @@ def _without_content_duplicates(
             if other is None or event.event_id < other.event_id:
                 first[key] = event
     if texts == len(first):
-        return events
+        return
     for event in events:
         if event.text_length:
             stands = first[(event.item_id, event.kind, event.text_hash)]
             if stands is not event:
                 codes[event.slot] = (DUPLICATE, f"the same words as {stands.event_id}")
-    return [event for event in events if event.slot not in codes]
 
 
 def accepted_events(state: UserState, policy: ViewPolicy, clock: Micros, ttl: Micros) -> list[CompactEvent]:

@@ -90,11 +90,11 @@ def wall_clock() -> Micros:
 
 @dataclass
 class UpdateUserState(beam.PTransform):
-    """PCollection[ScoredFeedback] -> refreshes, accepted, quarantine, accounting.
+    """PCollection[ScoredFeedback] -> refreshes, accepted, quarantine, accounting, newest.
 
     `refreshes` are UserRefresh, at most one per (user, pane); `accepted` are lists of
     EventCopy that a pane added to what counts; `quarantine` are DeadLetter; `accounting`
-    are (code, count). `refresh_every_seconds` is the event-time window whose panes refresh
+    are (code, count); `newest` are newest accepted event times, one a bundle. `refresh_every_seconds` is the event-time window whose panes refresh
     a list in streaming; None groups a bounded run as a whole.
     """
 
@@ -115,9 +115,15 @@ class UpdateUserState(beam.PTransform):
             | "StampWindowEnd" >> beam.ParDo(_StampWindowEnd(endless))
             | "KeepStateGlobally" >> beam.WindowInto(window.GlobalWindows())
             | "JoinState"
-            >> beam.ParDo(join_state(self.state, self.policy)).with_outputs(
-                "accepted", "quarantine", "accounting", main="refreshes"
+            >> beam.ParDo(join_state(self.state, self.policy))
+            .with_output_types(
+                UserRefresh,
+                accepted=tuple[str, list[EventCopy]],
+                quarantine=DeadLetter,
+                accounting=tuple[str, int],
+                newest=int,
             )
+            .with_outputs("accepted", "quarantine", "accounting", "newest", main="refreshes")
         )
 
     def _pane_window(self, seconds: float) -> beam.WindowInto:
@@ -160,10 +166,11 @@ class _JoinPane(beam.DoFn):
     def __init__(self, config: StateConfig, policy: ViewPolicy) -> None:
         self._config = config
         self._policy = policy
-        self._accounting: Counter[str] = Counter()
+        self.start_bundle()
 
     def start_bundle(self) -> None:
-        self._accounting = Counter()
+        self._accounting: Counter[str] = Counter()
+        self._newest: Micros | None = None
 
     def process(self, element: _Pane) -> Iterator[UserRefresh | TaggedOutput]:
         yield from self._join(element, UserState())
@@ -171,7 +178,9 @@ class _JoinPane(beam.DoFn):
     def finish_bundle(self) -> Iterator[TaggedOutput]:
         for row in sorted(self._accounting.items()):
             if row[1]:
-                yield TaggedOutput("accounting", GlobalWindows.windowed_value_at_end_of_window(row))
+                yield TaggedOutput("accounting", GlobalWindows.windowed_value(row))
+        if self._newest is not None:
+            yield TaggedOutput("newest", GlobalWindows.windowed_value(self._newest))
 
     def _join(self, element: _Pane, state: UserState) -> Iterator[UserRefresh | TaggedOutput]:
         user_id, (window_end, encoded_copies) = element
@@ -179,6 +188,8 @@ class _JoinPane(beam.DoFn):
         result = apply_pane(state, copies, self._config, self._policy)
         self._accounting.update(result.accounting)
         if result.accepted:
+            newest = result.accepted[-1].event.event_time
+            self._newest = newest if self._newest is None else max(newest, self._newest)
             yield TaggedOutput("accepted", (user_id, result.accepted))
         for copy, code, evidence in result.quarantined:
             yield TaggedOutput("quarantine", quarantined(user_id, copy, code, evidence))

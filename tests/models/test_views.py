@@ -51,11 +51,6 @@ def test_ratings_are_imputed_from_words_and_only_from_words() -> None:
     assert known == {events[0].slot: pytest.approx(4.0)}
 
 
-def test_drop_quarantines_what_has_no_rating() -> None:
-    verdicts = judge([review(1, None), review(2, 3.0)], ViewPolicy(missing_rating="drop"))
-    assert [verdict.code for verdict in verdicts] == ["missing_rating", "accepted"]
-
-
 def test_normalising_centres_a_user_and_stays_on_the_scale() -> None:
     events = [review(1, 4.0), review(2, 5.0)]
     by_mean = effective_ratings(events, ViewPolicy(normalize_ratings="mean"), None)

@@ -1,0 +1,77 @@
+"""Law 3: every record that was read is accounted for, exactly once.
+
+    input = accepted (scored + unscored + without text + control) + duplicate + superseded
+          + quarantined + dead-lettered
+
+The counts are committed outputs of the stages, summed by the job, never attempted metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from models.tables import QualityRow
+
+INPUT: Final = "input"
+DUPLICATE: Final = "duplicate"
+SUPERSEDED: Final = "superseded"
+QUARANTINED: Final = "quarantined."  # followed by the error code
+DEAD_LETTERED: Final = "dead_lettered."  # followed by the error code
+NOTE: Final = "note."  # counts that are told beside the sum
+CHECK_PREFIX: Final = "accounting."
+UNACCOUNTED: Final = "accounting.unaccounted"
+
+
+@dataclass(frozen=True, slots=True)
+class Accounting:
+    """The books of one run."""
+
+    counts: Mapping[str, int]  # code -> records
+
+    @property
+    def input(self) -> int:
+        """Records read."""
+        return self.counts.get(INPUT, 0)
+
+    def total(self, prefix: str) -> int:
+        """Records of all codes that start with `prefix`."""
+        return sum(count for code, count in self.counts.items() if code.startswith(prefix))
+
+    @property
+    def unaccounted(self) -> int:
+        """Records that are in no account; anything but 0 is a defect of the job."""
+        parts = (count for code, count in self.counts.items() if code != INPUT and not code.startswith(NOTE))
+        return self.input - sum(parts)
+
+    def as_line(self) -> str:
+        """The accounting in one line for people."""
+        scored, unscored = self.counts.get("accepted.scored", 0), self.counts.get("accepted.unscored", 0)
+        texts = f"{scored:,} scored" + (f" + {unscored:,} unscored" if unscored else "")
+        accepted = (
+            f"{self.total('accepted.'):,} accepted ({texts} + {self.counts.get('accepted.without_text', 0):,} "
+            f"without text + {self.counts.get('accepted.control', 0):,} control)"
+        )
+        line = (
+            f"{self.input:,} read = {accepted} + {self.counts.get(DUPLICATE, 0):,} duplicate "
+            f"+ {self.counts.get(SUPERSEDED, 0):,} superseded + {self.total(QUARANTINED):,} quarantined "
+            f"+ {self.total(DEAD_LETTERED):,} dead-lettered"
+        )
+        return line if not self.unaccounted else f"{line}; UNACCOUNTED: {self.unaccounted:,}"
+
+    def rows(self) -> list[QualityRow]:
+        """The rows of the `quality` table; the last is what is unaccounted for, which must be 0."""
+        told = [QualityRow(CHECK_PREFIX + code, float(count)) for code, count in sorted(self.counts.items())]
+        return [*told, QualityRow(UNACCOUNTED, float(self.unaccounted), threshold=0.0)]
+
+
+def from_rows(rows: Iterable[tuple[str, float]]) -> Accounting:
+    """The books back from (check, value) of the `quality` table."""
+    return Accounting(
+        {
+            check.removeprefix(CHECK_PREFIX): int(value)
+            for check, value in rows
+            if check.startswith(CHECK_PREFIX) and check != UNACCOUNTED
+        }
+    )
