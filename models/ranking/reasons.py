@@ -1,0 +1,240 @@
+"""Reasons: which feedback put an item on a list, by how much, and one sentence for people.
+
+A reason's contribution is what the additive score would lose without its evidence, with
+index, normalisers and positions held fixed: the sum over channels of f(x) - f(x - x_e),
+where x_e is what the evidence e gave. It is negative for what pushed an item down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.ranking.evidence import Batch, Evidence
+from models.ranking.fusion import Fusion, squash
+from models.ranking.item_index import ItemIndex
+from models.ranking.log import Floats, Ints, sums
+from models.ranking.scoring import Scored
+from models.records import Reason
+from models.views import Interaction, UserView
+
+#: Every code and what it means.
+REASON_CODES: Final[dict[str, str]] = {
+    "co_occurrence": "people went on to this after an item of yours",
+    "similar_words": "what is said of it resembles what is said of an item of yours",
+    "similar_attributes": "it shares category or tags with an item of yours",
+    "similar_content": "its texts mean something close to those of an item of yours",
+    "your_words": "what is said of it resembles what you wrote about an item of yours",
+    "category_trend": "it is trending in the category of an item of yours",
+    "resembles_disliked": "it resembles an item that you disliked; the contribution is negative",
+    "query": "it fits a request of yours",
+    "profile": "it fits what you declared about yourself",
+    "topic": "people who care about a topic of yours like it",
+    "popular": "many people like it, of late or for long; no evidence of yours",
+    "popular_new_user": "many people like it; nothing is known of you yet",
+    "seen_again": "you know it already; nothing new was left",
+}
+_CODE_OF_SOURCE: Final = {
+    "graph": "co_occurrence", "forward": "co_occurrence", "two_hops": "co_occurrence",
+    "words": "similar_words", "attributes": "similar_attributes", "content": "similar_content",
+    "own_words": "your_words", "category": "category_trend", "disliked_words": "resembles_disliked",
+    "disliked_attributes": "resembles_disliked", "disliked_content": "resembles_disliked",
+    "query_words": "query", "query_content": "query", "profile_words": "profile",
+    "profile_attributes": "profile", "topics": "topic",
+}  # fmt: skip
+_DID: Final = {
+    "view": "looked at", "click": "clicked", "dwell": "spent time with", "like": "liked",
+    "share": "shared", "save": "saved", "cart": "put in your cart", "purchase": "bought", "rating": "rated", "review": "reviewed",
+    "comment": "commented on", "dislike": "disliked", "skip": "skipped", "hide": "hid", "impression": "saw",
+}  # fmt: skip
+_CLEARLY: Final = 0.3  # liking from which a sentence says so
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """What each piece of evidence of one kind gave each selected candidate."""
+
+    kind: str  # a field of `Batch`
+    total: Floats  # (selected, evidence of a user): contribution
+    source: NDArray[np.int64]  # same shape: place in `gathered` of its largest part
+
+
+def shares(scored: Scored, fusion: Fusion, selected: Ints) -> list[Shares]:
+    """Contributions to the `selected` candidates, kind by kind."""
+    place = np.full(len(scored.item), -1, dtype=np.int64)
+    place[selected] = np.arange(len(selected))
+    kinds: dict[str, list[int]] = {}
+    for number, one in enumerate(scored.gathered):
+        kinds.setdefault(one.source.kind, []).append(number)
+    return [_kind_shares(scored, fusion, selected, place, kind, members) for kind, members in kinds.items()]
+
+
+def _kind_shares(
+    scored: Scored, fusion: Fusion, selected: Ints, place: Ints, kind: str, members: list[int]
+) -> Shares:
+    width = 1 + max(int(scored.gathered[number].local.max(initial=0)) for number in members)
+    total = np.zeros((len(selected), width))
+    largest = np.zeros_like(total)
+    source = np.full(total.shape, members[0], dtype=np.int64)
+    for number in members:
+        share = _source_share(scored, fusion, selected, place, number, width)
+        total += share
+        better = np.abs(share) > largest
+        largest[better] = np.abs(share[better])
+        source[better] = number
+    return Shares(kind, total, source)
+
+
+def _source_share(
+    scored: Scored, fusion: Fusion, selected: Ints, place: Ints, number: int, width: int
+) -> Floats:
+    one = scored.gathered[number]
+    row = place[scored.slots[number]]
+    entries = np.flatnonzero(row >= 0)
+    cell, at = np.unique(row[entries] * width + one.local[entries], return_inverse=True)
+    candidate = selected[cell // width]
+    share = np.zeros(len(cell))
+    for channel in scored.channels:
+        if channel.gathered == number:
+            given = sums(at, one.values[channel.number][entries], len(cell))
+            strength = channel.strength[candidate]
+            share += lost(strength, given, channel.norm[scored.user[candidate]], fusion.weights(channel.name))
+    dense = np.zeros(len(selected) * width)
+    dense[cell] = share
+    return dense.reshape(len(selected), width)
+
+
+def lost(strength: Floats, given: Floats, norm: Floats, weights: tuple[float, float]) -> Floats:
+    """What a channel loses of its score when `given` is taken from `strength`."""
+    without = np.maximum(strength - given, 0.0)
+    return squash(strength / norm, weights) - squash(without / norm, weights)
+
+
+def explain_selected(
+    views: Sequence[UserView],
+    batch: Batch,
+    scored: Scored,
+    index: ItemIndex,
+    selected: Ints,
+    most: int,
+    negative: bool = False,
+) -> list[tuple[Reason, ...]]:
+    """Up to `most` reasons of each selected candidate, the largest contribution first.
+
+    With `negative` also what pushed it down, and the largest in size are kept.
+    """
+    parts = shares(scored, index.fusion, selected)
+    static = index.static_score[scored.item[selected]]
+    table = np.concatenate([part.total for part in parts] + [static[:, None]], axis=1)
+    rank_by = np.abs(table) if negative else table
+    columns = np.argsort(-rank_by, axis=1, kind="stable")[:, :most]
+    found = np.take_along_axis(table, columns, axis=1).tolist()
+    writer = _Writer(views, batch, scored, index, parts, negative)
+    users = scored.user[selected].tolist()
+    return [
+        writer.reasons(row, users[row], places, values)
+        for row, (places, values) in enumerate(zip(columns.tolist(), found, strict=True))
+    ]
+
+
+class _Writer:
+    """Turns columns of contributions into reasons."""
+
+    def __init__(
+        self,
+        views: Sequence[UserView],
+        batch: Batch,
+        scored: Scored,
+        index: ItemIndex,
+        parts: list[Shares],
+        negative: bool,
+    ) -> None:
+        self._negative = negative
+        self._views = views
+        self._first = batch.histories.starts
+        self._index = index
+        self._columns = [
+            (number, part.kind, local)
+            for number, part in enumerate(parts)
+            for local in range(part.total.shape[1])
+        ]
+        names = [one.source.name for one in scored.gathered]
+        self._codes = [_CODE_OF_SOURCE[name] for name in names]
+        self._sources = [part.source.tolist() for part in parts]
+        self._origins = {part.kind: _origins(getattr(batch, part.kind)) for part in parts}
+        self._titles: dict[str, str] = {}
+
+    def reasons(self, row: int, user: int, columns: list[int], values: list[float]) -> tuple[Reason, ...]:
+        found: list[Reason] = []
+        for column, value in zip(columns, values, strict=True):
+            if column == len(self._columns):
+                if value > 0 or not found:
+                    found.append(self._common(user, value))
+            elif value > 0 or (self._negative and value < 0):
+                found.append(self._evidence(row, user, column, value))
+        return tuple(sorted(found, key=lambda reason: -reason.contribution))
+
+    def _common(self, user: int, value: float) -> Reason:
+        view = self._views[user]
+        known = view.interactions or view.queries or view.profile or view.topics
+        if known:
+            return Reason("popular", (), value, "Many people like it")
+        return Reason("popular_new_user", (), value, "Many people like it, and we do not know you yet")
+
+    def _evidence(self, row: int, user: int, column: int, value: float) -> Reason:
+        part, kind, local = self._columns[column]
+        code = self._codes[self._sources[part][row][local]]
+        view = self._views[user]
+        origin = self._origins[kind].get((user, local), 0)
+        if kind in ("liked", "disliked"):
+            interaction = view.interactions[origin - int(self._first[user])]
+            return Reason(code, interaction.event_ids, value, self._about(code, interaction))
+        if kind == "queries":
+            return Reason(
+                code, (view.queries[len(view.queries) - 1 - local].event_id,), value, "It fits your request"
+            )
+        if kind == "profile":
+            declared = view.profile[local]
+            return Reason(
+                code, (declared.event_id,), value, f"It fits your {declared.name}: {declared.value}"
+            )
+        name = view.topics[local][0]
+        return Reason(code, (), value, f"People who care about {name} like it")
+
+    def _about(self, code: str, interaction: Interaction) -> str:
+        title = self._titles.get(interaction.item_id)
+        if title is None:
+            place = self._index.find(interaction.item_id)
+            title = self._titles[interaction.item_id] = (
+                self._index.title(place) if place >= 0 else interaction.item_id
+            )
+        return sentence(code, title, interaction)
+
+
+def sentence(code: str, title: str, interaction: Interaction) -> str:
+    """One sentence for people."""
+    did = _DID.get(interaction.kind, "chose")
+    said = interaction.rating is not None or interaction.polarity is not None
+    if code == "resembles_disliked":
+        return f"It resembles {title}, which you did not like"
+    liked = " and liked" if said and interaction.liking >= _CLEARLY and did != "liked" else ""
+    if code == "similar_words":
+        return f"It is described like {title}, which you {did}{liked}"
+    if code == "similar_content":
+        return f"What people say of it is close to {title}, which you {did}{liked}"
+    if code == "similar_attributes":
+        return f"It is of the same sort as {title}, which you {did}{liked}"
+    if code == "your_words":
+        return f"It fits what you wrote about {title}"
+    if code == "category_trend":
+        return f"It is in demand where {title} is, which you {did}{liked}"
+    return f"Because you {did} {title}{liked and ' and liked it'}"
+
+
+def _origins(evidence: Evidence) -> dict[tuple[int, int], int]:
+    keys = zip(evidence.user.tolist(), evidence.local.tolist(), strict=True)
+    return dict(zip(keys, evidence.origin.tolist(), strict=True))

@@ -1,0 +1,161 @@
+"""The candidate sources, under one contract.
+
+A source is a matrix from rows to items, and the rows that each piece of a user's evidence
+points at. An evidence e gives item i  w_e M[row_e, i]  (times decay^position for
+interactions), the source's strength is the sum over evidence, and so what would be lost
+without e is known in closed form. Sources with several decays are several channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from models.ranking.evidence import Batch, Evidence
+from models.ranking.log import Floats, Ints
+from models.ranking.neighbours import Neighbours
+from models.text import WORD_BUCKETS
+
+#: (position in the evidence, matrix row, weight), each of shape (entries,).
+Rows = tuple[Ints, Ints, Floats]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One source: `matrix` and `rows` give its entries; one channel for each of `decays`."""
+
+    name: str
+    kind: str  # of its evidence: a field of `Batch`
+    matrix: str  # name of an `ItemIndex` matrix
+    decays: tuple[float, ...]  # per channel: weight decay^position; 0: the newest alone
+    rows: Callable[[Evidence, Floats], Rows]  # of evidence and idf
+    default: tuple[float, float] = (0.0, 0.0)  # weights of x/max and sqrt(x/max) when not fitted
+    learned: bool = True  # fitted on the feedback; else the default stands
+    relative: bool = True  # divided by the user's maximum; else by 1
+
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels, stable across versions."""
+        return tuple(f"{self.name}@{decay:g}" for decay in self.decays)
+
+
+def _by_item(evidence: Evidence, idf: Floats) -> Rows:
+    return np.arange(len(evidence)), evidence.item, evidence.weight
+
+
+def _by_row(evidence: Evidence, idf: Floats) -> Rows:
+    lengths = np.diff(evidence.rows.starts)
+    of = np.repeat(np.arange(len(evidence)), lengths)
+    return of, evidence.rows.values, evidence.weight[of]
+
+
+_WORDS: Final = 16  # heaviest words of a piece of evidence
+_SPOKEN: Final = 5  # newest interactions whose words count
+
+
+def _by_words(evidence: Evidence, idf: Floats) -> Rows:
+    return _word_rows(evidence, idf, np.arange(len(evidence)))
+
+
+def _by_own_words(evidence: Evidence, idf: Floats) -> Rows:
+    return _word_rows(evidence, idf, np.flatnonzero(evidence.local < _SPOKEN))
+
+
+def _word_rows(evidence: Evidence, idf: Floats, which: Ints) -> Rows:
+    """The heaviest words by log(1 + tf) x idf of each piece, weights of unit length times its own."""
+    words = evidence.words(evidence.origin[which])
+    of = np.repeat(which, np.diff(words.starts))
+    keys, counts = np.unique(of * WORD_BUCKETS + words.values, return_counts=True)
+    of, word = keys // WORD_BUCKETS, keys % WORD_BUCKETS
+    weight = _LOG1P[np.minimum(counts, len(_LOG1P) - 1)] * idf[word]
+    order = np.lexsort((word, -weight, of))
+    first = np.searchsorted(of, of)  # `of` ascends, before and after the sort
+    order = order[np.arange(len(order)) - first < _WORDS]
+    of, word, weight = of[order], word[order], weight[order]
+    squares = np.bincount(of, weights=weight * weight, minlength=len(evidence))
+    length = np.sqrt(squares[of])
+    unit = np.divide(weight, length, out=np.zeros_like(weight), where=length > 0)
+    return of, word, unit * evidence.weight[of]
+
+
+_LOG1P: Final = np.log1p(np.arange(64.0))
+
+#: Every source. Graph and words come with several decays, and the fusion weighs them.
+SOURCES: Final[tuple[Source, ...]] = (
+    Source("graph", "liked", "graph", (0.0, 0.6, 1.0), _by_item, (1.0, 1.0)),
+    Source("forward", "liked", "forward", (0.6,), _by_item),
+    Source("two_hops", "liked", "two_hops", (0.8,), _by_item),
+    Source("words", "liked", "words", (0.0, 0.8), _by_item, (0.3, 0.3)),
+    Source("attributes", "liked", "attributes_near", (0.0, 0.9), _by_item, (0.3, 0.3)),
+    Source("content", "liked", "content", (0.0, 0.9), _by_item),
+    Source("own_words", "liked", "postings", (0.8,), _by_own_words),
+    Source("category", "liked", "category", (0.8,), _by_item, (0.2, 0.2)),
+    Source("disliked_words", "disliked", "words", (0.8,), _by_item, (-1.0, 0.0), False, False),
+    Source("disliked_attributes", "disliked", "attributes_near", (0.8,), _by_item, (-1.0, 0.0), False, False),
+    Source("disliked_content", "disliked", "content", (0.8,), _by_item, (-1.0, 0.0), False, False),
+    Source("query_words", "queries", "postings", (0.6,), _by_words, (4.0, 1.0), False),
+    Source("query_content", "queries", "query_texts", (0.6,), _by_row, (3.0, 0.0), False),
+    Source("profile_words", "profile", "postings", (1.0,), _by_words, (1.0, 0.0), False),
+    Source("profile_attributes", "profile", "attribute_postings", (1.0,), _by_row, (1.0, 0.0), False),
+    Source("topics", "topics", "topics", (1.0,), _by_row, (0.3, 0.0), False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """A source's entries for a batch: what each evidence gives each item, channel by channel."""
+
+    source: Source
+    user: Ints
+    local: Ints  # of the evidence
+    item: Ints
+    values: tuple[Floats, ...]  # per channel
+    fresh: Floats  # per user: the greatest weight of the evidence
+
+    def keep(self, which: Ints) -> Gathered:
+        """Some of the entries."""
+        values = tuple(value[which] for value in self.values)
+        return Gathered(
+            self.source, self.user[which], self.local[which], self.item[which], values, self.fresh
+        )
+
+
+def gather(source: Source, matrix: Neighbours, batch: Batch, idf: Floats, category: Ints) -> Gathered | None:
+    """The entries of one source, None when the batch has no evidence for it."""
+    evidence: Evidence = getattr(batch, source.kind)
+    if not len(evidence):
+        return None
+    of, row, weight = source.rows(evidence, idf)
+    if source.name == "category":
+        row = category[row]
+        of, row, weight = of[row >= 0], row[row >= 0], weight[row >= 0]
+    entry, item, value = matrix.gather(row)
+    of_entry = of[entry]
+    strength = weight[entry] * value
+    local = evidence.local[of_entry]
+    values = tuple(strength * decay_table(decay)[np.minimum(local, _PLACES - 1)] for decay in source.decays)
+    return Gathered(
+        source, evidence.user[of_entry], local, item.astype(np.int64), values, _fresh(evidence, batch.users)
+    )
+
+
+def _fresh(evidence: Evidence, users: int) -> Floats:
+    greatest = np.zeros(users)
+    np.maximum.at(greatest, evidence.user, evidence.weight)
+    return greatest
+
+
+_PLACES: Final = 1024
+
+
+def decay_table(decay: float) -> Floats:
+    """decay^position for positions from 0; 0^0 is 1."""
+    table = _TABLES.get(decay)
+    if table is None:
+        table = _TABLES[decay] = np.array([decay**place for place in range(_PLACES)])
+    return table
+
+
+_TABLES: Final[dict[float, Floats]] = {}
