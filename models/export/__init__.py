@@ -1,0 +1,1 @@
+"""The torch side: from a pretrained checkpoint to one verified ONNX artefact. Workers never import it."""

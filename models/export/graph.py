@@ -1,0 +1,183 @@
+"""Writes a BERT encoder as one ONNX graph of our own: float32, or int8 ("q8").
+
+Input `input_ids` (batch, tokens), all rows of one length and without padding, so there is no mask.
+In q8 every activation is rounded with a scale that was fixed beforehand or that belongs to one token,
+never to a tensor: what a text gives does not depend on the texts beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from models.export.checkpoint import Bert, Floats, Layer, Linear, Norm
+
+OPSET = 17
+CONTRIB = "com.microsoft"
+Attribute: TypeAlias = int | float | str | list[int]
+
+
+@dataclass(slots=True)
+class GraphWriter:
+    """Collects nodes and constants; every method returns the name of a value."""
+
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    constants: list[onnx.TensorProto] = field(default_factory=list)
+
+    def constant(self, array: NDArray[np.generic] | np.generic, name: str = "") -> str:
+        """Stores an array in the graph."""
+        name = name or f"c{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
+        return name
+
+    def node(self, op: str, *inputs: str, domain: str = "", **attributes: Attribute) -> str:
+        """Adds one node and names its output."""
+        node = helper.make_node(op, inputs, [f"{op}_{len(self.nodes)}"], domain=domain)
+        node.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
+        self.nodes.append(node)
+        return str(node.output[0])
+
+    def output(self, value: str, name: str) -> None:
+        """Gives a value its public name."""
+        self.nodes.append(helper.make_node("Identity", [value], [name]))
+
+    def model(self, outputs: dict[str, tuple[str | int, ...]]) -> onnx.ModelProto:
+        """The finished model; `outputs` maps each public name to its shape."""
+        graph = helper.make_graph(
+            self.nodes,
+            "livelist",
+            [helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "tokens"])],
+            [
+                helper.make_tensor_value_info(n, TensorProto.FLOAT, list(shape))
+                for n, shape in outputs.items()
+            ],
+            self.constants,
+        )
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=8, producer_name="livelist")
+
+
+@dataclass(frozen=True, slots=True)
+class StaticScale:
+    """How an activation becomes uint8: divide by `smooth` per channel, then by `scale`, add `zero`."""
+
+    smooth: Floats  # (channels,)
+    scale: float
+    zero: int  # 0..255
+
+
+@dataclass(frozen=True, slots=True)
+class LayerScales:
+    """The statically rounded inputs of one layer; the second feed-forward's is scaled token by token."""
+
+    qkv: StaticScale
+    context: StaticScale
+    feed_in: StaticScale
+
+
+# A gelu output lies in [-0.17, its token's maximum]; these levels keep both ends without clipping.
+FEED_ZERO = 32
+FEED_LEVELS = 255 - FEED_ZERO
+FEED_SMALLEST_MAXIMUM = 1.2
+
+
+def quantize_columns(weight: Floats) -> tuple[NDArray[np.int8], Floats]:
+    """Symmetric int8 with one scale per output column."""
+    scales = np.maximum(np.abs(weight).max(axis=0), 1e-12) / 127.0
+    return np.clip(np.rint(weight / scales), -127, 127).astype(np.int8), scales.astype(np.float32)
+
+
+class QuantizedEncoder:
+    """Adds the q8 encoder to a graph: `hidden_states()` names the output of every layer."""
+
+    def __init__(self, graph: GraphWriter, bert: Bert, scales: tuple[LayerScales, ...]) -> None:
+        self.graph, self.bert, self.scales = graph, bert, scales
+
+    def hidden_states(self, ids: str = "input_ids") -> list[str]:
+        """Values of shape (batch, tokens, hidden): the embedding layer, then each layer."""
+        states = [self._embed(ids)]
+        for layer, scales in zip(self.bert.layers, self.scales, strict=True):
+            states.append(self._layer(states[-1], layer, scales))
+        return states
+
+    def _embed(self, ids: str) -> str:
+        g = self.graph
+        rows, row_scales = quantize_columns(np.ascontiguousarray(self.bert.words.T))
+        table = g.constant(rows.T, "word_rows")
+        words = g.node("Cast", g.node("Gather", table, ids), to=TensorProto.FLOAT)
+        scale = g.node("Gather", g.constant(row_scales[:, None], "word_scales"), ids)
+        tokens = g.node("Slice", g.node("Shape", ids), self._int(1), self._int(2), self._int(0))
+        positions = g.node(
+            "Slice", g.constant(self.bert.positions, "positions"), self._int(0), tokens, self._int(0)
+        )
+        return self._norm(g.node("Add", g.node("Mul", words, scale), positions), self.bert.norm)
+
+    def _layer(self, x: str, layer: Layer, scales: LayerScales) -> str:
+        context = self._round(self._attention(x, layer, scales), scales.context, smoothed=True)
+        attended = self._matmul(context, layer.attention_output, scales.context)
+        x = self._norm(self.graph.node("Add", attended, x), layer.attention_norm)
+        fed = self._matmul(self._round(x, scales.feed_in), layer.feed_in, scales.feed_in)
+        fed = self._feed_out(self.graph.node("Gelu", fed, domain=CONTRIB), layer.feed_out)
+        return self._norm(self.graph.node("Add", fed, x), layer.output_norm)
+
+    def _attention(self, x: str, layer: Layer, scales: LayerScales) -> str:
+        """Values leave divided by the context's smoothing, so that rounding the context needs no product."""
+        hidden = self.bert.hidden
+        divide = np.ones(3 * hidden, np.float32)
+        divide[2 * hidden :] = scales.context.smooth
+        qkv = Linear(layer.qkv.weight / divide, layer.qkv.bias / divide)
+        weight, column_scales = quantize_columns(qkv.weight * scales.qkv.smooth[:, None])
+        g = self.graph
+        return g.node(
+            "QAttention", self._round(x, scales.qkv), g.constant(weight), g.constant(qkv.bias),
+            self._scale(scales.qkv), g.constant(column_scales), "", self._zero(scales.qkv),
+            domain=CONTRIB, num_heads=self.bert.heads,
+        )  # fmt: skip
+
+    def _feed_out(self, x: str, linear: Linear) -> str:
+        """The only input with outliers too rare for a fixed scale: rounded by its own token's maximum."""
+        g = self.graph
+        largest = g.node("ReduceMax", x, axes=[-1], keepdims=1)
+        largest = g.node("Max", largest, g.constant(np.float32(FEED_SMALLEST_MAXIMUM)))
+        levels = g.node("Div", g.constant(np.float32(FEED_LEVELS)), largest)
+        one, zero = g.constant(np.float32(1)), g.constant(np.uint8(FEED_ZERO))
+        rounded = g.node("QuantizeLinear", g.node("Mul", x, levels), one, zero)
+        weight, scales = quantize_columns(linear.weight)
+        product = g.node(
+            "MatMulIntegerToFloat", rounded, g.constant(weight), one, g.constant(scales), zero, domain=CONTRIB
+        )
+        return g.node("Add", g.node("Div", product, levels), g.constant(linear.bias))
+
+    def _matmul(self, rounded: str, linear: Linear, scale: StaticScale) -> str:
+        g = self.graph
+        weight, column_scales = quantize_columns(linear.weight * scale.smooth[:, None])
+        return g.node(
+            "MatMulIntegerToFloat", rounded, g.constant(weight), self._scale(scale),
+            g.constant(column_scales), self._zero(scale), "", g.constant(linear.bias), domain=CONTRIB,
+        )  # fmt: skip
+
+    def _round(self, x: str, scale: StaticScale, smoothed: bool = False) -> str:
+        if not smoothed:
+            x = self.graph.node("Mul", x, self.graph.constant(1 / scale.smooth))
+        return self.graph.node("QuantizeLinear", x, self._scale(scale), self._zero(scale))
+
+    def _norm(self, x: str, norm: Norm) -> str:
+        g = self.graph
+        return g.node(
+            "LayerNormalization", x, g.constant(norm.gain), g.constant(norm.bias),
+            axis=-1, epsilon=self.bert.epsilon,
+        )  # fmt: skip
+
+    def _scale(self, scale: StaticScale) -> str:
+        return self.graph.constant(np.float32(scale.scale))
+
+    def _zero(self, scale: StaticScale) -> str:
+        return self.graph.constant(np.uint8(scale.zero))
+
+    def _int(self, value: int) -> str:
+        return self.graph.constant(np.array([value], np.int64))
