@@ -7,6 +7,8 @@ canonical order, so that any partitioning learns the same index, byte for byte.
 from __future__ import annotations
 
 import itertools
+import secrets
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +18,14 @@ import apache_beam as beam
 import numpy as np
 from apache_beam import typehints
 from apache_beam.transforms.window import GlobalWindows
-from models.ranking.index import build_index, publish_index
+from apache_beam.utils.windowed_value import WindowedValue
 
 from models.ranking.config import IndexConfig
+from models.ranking.index import build_index, publish_index
 from models.ranking.log import encode_log
 from models.records import Item, Micros
 from models.state import StateConfig
+from models.text import clean_text, text_hash
 from models.views import UserView, ViewPolicy, view_user
 from transforms.update_state import UserRefresh
 
@@ -82,7 +86,7 @@ class _EncodeLog(beam.DoFn):
             yield 0, (_LOG, encode_log(self._views))
             self._views = []
 
-    def finish_bundle(self) -> Iterator[beam.utils.windowed_value.WindowedValue]:
+    def finish_bundle(self) -> Iterator[WindowedValue]:
         if self._views:
             yield GlobalWindows.windowed_value((0, (_LOG, encode_log(self._views))))
             self._views = []
@@ -98,14 +102,14 @@ class _EncodeVectors(beam.DoFn):
         self._vectors = {}
 
     def process(self, vector: TextVector) -> None:
-        text_hash, model_version, embedding = vector
-        self._vectors[(text_hash, model_version)] = embedding
+        hashed, model_version, embedding = vector
+        self._vectors[(hashed, model_version)] = embedding
 
-    def finish_bundle(self) -> Iterator[beam.utils.windowed_value.WindowedValue]:
+    def finish_bundle(self) -> Iterator[WindowedValue]:
         by_version = itertools.groupby(sorted(self._vectors), key=lambda key: key[1])
         for version, keys in by_version:
-            hashes = [text_hash for text_hash, _ in keys]
-            rows = b"".join(self._vectors[(text_hash, version)] for text_hash in hashes)
+            hashes = [hashed for hashed, _ in keys]
+            rows = b"".join(self._vectors[(hashed, version)] for hashed in hashes)
             packed = pack_vectors(version, hashes, rows)
             yield GlobalWindows.windowed_value((0, (_VECTORS, packed)))
 
@@ -125,9 +129,26 @@ def unpack_vectors(packed: bytes) -> Iterator[TextVector]:
     rows_at = hashes_at + 8 * count
     hashes = np.frombuffer(packed, dtype="<i8", count=count, offset=hashes_at).tolist()
     width = (len(packed) - rows_at) // count
-    for position, text_hash in enumerate(hashes):
+    for position, hashed in enumerate(hashes):
         start = rows_at + position * width
-        yield text_hash, version, packed[start : start + width]
+        yield hashed, version, packed[start : start + width]
+
+
+def item_text(item: Item) -> str:
+    """The words of a catalogue entry, as they are embedded; empty without any."""
+    return clean_text(f"{item.title}. {item.description}" if item.description else item.title) or ""
+
+
+def owned_vectors(vectors: Iterable[TextVector], items: Iterable[Item]) -> Iterator[TextVector]:
+    """(text hash, item_id, vector): the items whose catalogue text it is, "" for feedback's texts."""
+    owners: dict[int, list[str]] = defaultdict(list)
+    for item in items:
+        if text := item_text(item):
+            owners[text_hash(text)].append(item.item_id)
+    for hashed, _, vector in vectors:
+        yield hashed, "", vector
+        for item_id in owners.get(hashed, ()):
+            yield hashed, item_id, vector
 
 
 def _tag_item(item: Item) -> tuple[int, tuple[str, Item]]:
@@ -153,5 +174,6 @@ class _LearnAndPublish(beam.DoFn):
                 logs.append(part)
             elif tag == _VECTORS:
                 vectors.extend(unpack_vectors(part))
-        build = build_index(logs, items, vectors, self._config, clock, Path(self._root))
+        build = Path(self._root) / "index" / f".build-{secrets.token_hex(6)}"
+        build_index(logs, items, owned_vectors(vectors, items), self._config, clock, build)
         yield str(publish_index(Path(self._root), build))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,16 +12,19 @@ from typing import Final, NamedTuple
 import apache_beam as beam
 from apache_beam import typehints
 from apache_beam.transforms.window import GlobalWindows
-from models.ranking.index import ItemIndex
-from models.ranking.ranker import rank
+from apache_beam.utils.windowed_value import WindowedValue
 
+from models.errors import DeploymentError
 from models.lists import tombstone, top_k
 from models.ranking.config import RankingConfig
+from models.ranking.index import ItemIndex, read_pointer
+from models.ranking.ranker import rank
 from models.records import MICROS_PER_SECOND, Micros, TopK
 from models.state import StateConfig, UserState
-from models.views import UserView, ViewPolicy, view_user
+from models.views import RatingStatistics, UserView, ViewPolicy, view_user
 from transforms.update_state import UserRefresh, wall_clock
 
+_LOG: Final = logging.getLogger(__name__)
 _BATCH: Final = 128
 
 
@@ -48,10 +52,17 @@ class RankTopK(beam.PTransform):
 
     def expand(self, refreshes: beam.PCollection[UserRefresh]) -> beam.PCollection[TopK]:
         ranker = ListMaker(self.k, self.state, self.policy, self.ranking)
-        return refreshes | "RankBatches" >> beam.ParDo(
-            _RankBatches(ranker, self.history_window_seconds),
-            beam.pvalue.AsSingleton(self.index),
-            beam.pvalue.AsSingleton(self.clock),
+        # The shuffle keeps this step out of the stage that feeds the index it waits for: FnApiRunner
+        # would fuse the two and then never run either.
+        return (
+            refreshes
+            | "AwaitIndex" >> beam.Reshuffle()
+            | "RankBatches"
+            >> beam.ParDo(
+                _RankBatches(ranker, self.history_window_seconds),
+                beam.pvalue.AsSingleton(self.index),
+                beam.pvalue.AsSingleton(self.clock),
+            )
         )
 
 
@@ -113,8 +124,16 @@ class ListMaker:
             self.policy,
             request.clock,
             self.state.ttl_micros,
-            index.rating_statistics,
+            published_statistics(index),
         )
+
+
+def published_statistics(index: ItemIndex) -> RatingStatistics | None:
+    """What imputation falls back to; None while nobody has rated."""
+    known = index.ratings
+    if known.mean is None or known.median is None or known.mode is None:
+        return None
+    return RatingStatistics(known.mean, known.median, known.mode)
 
 
 @typehints.with_output_types(TopK)
@@ -138,7 +157,7 @@ class _RankBatches(beam.DoFn):
         if len(self._waiting) >= _BATCH:
             yield from self._flush()
 
-    def finish_bundle(self) -> Iterator[beam.utils.windowed_value.WindowedValue]:
+    def finish_bundle(self) -> Iterator[WindowedValue]:
         for made in self._flush():
             yield GlobalWindows.windowed_value(made)
 
@@ -148,6 +167,81 @@ class _RankBatches(beam.DoFn):
             return []
         assert self._index is not None
         return self._maker.make(requests, self._index)
+
+
+@dataclass
+class RankLive(beam.PTransform):
+    """PCollection[UserRefresh] -> PCollection[TopK] of an endless run.
+
+    Polls the pointer under `index_root` at most every `poll_seconds` and swaps when it moves;
+    the old index serves until the new one is verified, and a broken one is never used. The
+    clock of a list is the later of the index's and the user's newest event, so that a list
+    is a function of state and index alone.
+    """
+
+    index_root: str
+    k: int = 10
+    state: StateConfig = field(default_factory=StateConfig)
+    policy: ViewPolicy = field(default_factory=ViewPolicy)
+    ranking: RankingConfig = field(default_factory=RankingConfig)
+    poll_seconds: float = 1.0
+
+    def expand(self, refreshes: beam.PCollection[UserRefresh]) -> beam.PCollection[TopK]:
+        maker = ListMaker(self.k, self.state, self.policy, self.ranking)
+        return refreshes | "RankNewest" >> beam.ParDo(_RankNewest(maker, self.index_root, self.poll_seconds))
+
+
+@typehints.with_output_types(TopK)
+class _RankNewest(beam.DoFn):
+    def __init__(self, maker: ListMaker, index_root: str, poll_seconds: float) -> None:
+        self._maker = maker
+        self._root = index_root
+        self._poll_micros = int(poll_seconds * MICROS_PER_SECOND)
+        self._polled: Micros | None = None
+        self._waiting: list[_Request] = []
+
+    def setup(self) -> None:
+        self._index = open_published(self._root)
+
+    def start_bundle(self) -> None:
+        self._waiting = []
+        now = wall_clock()
+        if self._polled is None or now - self._polled >= self._poll_micros:
+            self._polled = now
+            self._index = newer_index(self._root, self._index)
+
+    def process(self, refresh: UserRefresh) -> Iterator[TopK]:
+        newest = max(refresh.state.events)[0] if refresh.state.events else 0
+        clock = max(self._index.clock, newest)
+        self._waiting.append(_Request(refresh, refresh.state, clock, refresh.window_end, False))
+        if len(self._waiting) >= _BATCH:
+            yield from self._flush()
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        for made in self._flush():
+            yield GlobalWindows.windowed_value(made)
+
+    def _flush(self) -> list[TopK]:
+        requests, self._waiting = self._waiting, []
+        return self._maker.make(requests, self._index)
+
+
+def open_published(root: str) -> ItemIndex:
+    """The published index; raises DeploymentError where there is none."""
+    directory = read_pointer(Path(root))
+    if directory is None:
+        raise DeploymentError(f"no item index is published under {root}/index; make one with `livelist run`")
+    return ItemIndex.open(directory)
+
+
+def newer_index(root: str, serving: ItemIndex) -> ItemIndex:
+    """The index that the pointer names, or the one that serves while the new one is not sound."""
+    try:
+        return open_published(root)
+    except DeploymentError as error:
+        beam.metrics.Metrics.counter("livelist", "index_refused").inc()
+        _LOG.error("the published item index is refused, %s serves on: %s", serving.version, error)
+        return serving
 
 
 def history_requests(refresh: UserRefresh, window_seconds: float) -> list[_Request]:

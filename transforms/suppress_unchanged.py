@@ -39,7 +39,8 @@ class SuppressUnchanged(beam.PTransform):
         return (
             lists
             | "KeyListByUser" >> beam.Map(_by_user).with_output_types(tuple[str, bytes])
-            | "HoldUnchanged" >> beam.ParDo(_HoldUnchanged())
+            | "HoldUnchanged"
+            >> beam.ParDo(_HoldUnchanged())
             .with_output_types(TopK, accounting=tuple[str, int])
             .with_outputs("accounting", main="lists")
         )

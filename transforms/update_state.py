@@ -92,9 +92,10 @@ def wall_clock() -> Micros:
 class UpdateUserState(beam.PTransform):
     """PCollection[ScoredFeedback] -> refreshes, accepted, quarantine, accounting, newest.
 
-    `refreshes` are UserRefresh, at most one per (user, pane); `accepted` are lists of
-    EventCopy that a pane added to what counts; `quarantine` are DeadLetter; `accounting`
-    are (code, count); `newest` are newest accepted event times, one a bundle. `refresh_every_seconds` is the event-time window whose panes refresh
+    `refreshes` are UserRefresh, at most one per (user, pane); `accepted` are (user_id, list
+    of EventCopy) that a pane added to what counts; `quarantine` are DeadLetter; `accounting`
+    are (code, count); `newest` are the newest accepted event times of bundles, in
+    microseconds. `refresh_every_seconds` is the event-time window whose panes refresh
     a list in streaming; None groups a bounded run as a whole.
     """
 

@@ -1,0 +1,64 @@
+"""DescribeAccepted: the rows of `scored_feedback`, one per event that counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import apache_beam as beam
+
+from models.pane import EventCopy
+from models.records import ITEM_KINDS, TextScore
+from models.tables import ScoredRow
+from models.value import NO_OPINION, STRENGTH_BY_CODE, RatingScale, opinion_of
+
+_ITEM_CODES = range(len(ITEM_KINDS))
+
+
+@dataclass
+class DescribeAccepted(beam.PTransform):
+    """PCollection[(user_id, list[EventCopy])] -> PCollection[ScoredRow]."""
+
+    scale: RatingScale = field(default_factory=RatingScale)
+
+    def expand(self, accepted: beam.PCollection[tuple[str, list[EventCopy]]]) -> beam.PCollection[ScoredRow]:
+        return accepted | "DescribeEvents" >> beam.ParDo(_DescribeEvents(self.scale))
+
+
+class _DescribeEvents(beam.DoFn):
+    def __init__(self, scale: RatingScale) -> None:
+        self._scale = scale
+
+    def process(self, element: tuple[str, list[EventCopy]]) -> Iterator[ScoredRow]:
+        user_id, copies = element
+        for copy in copies:
+            yield describe(user_id, copy, self._scale)
+
+
+def describe(user_id: str, copy: EventCopy, scale: RatingScale) -> ScoredRow:
+    """The row of one accepted event; only feedback on items has a weight."""
+    event = copy.event
+    opinion = opinion_of(event, event.rating, scale) or NO_OPINION
+    weight = STRENGTH_BY_CODE[event.kind] * opinion.liking if event.kind in _ITEM_CODES else None
+    return ScoredRow(
+        copy.event_id, user_id, event.kind_name, event.item_id, event.event_time, event.rating,
+        score_of(copy), weight, opinion.conflict, copy.source_position,
+    )  # fmt: skip
+
+
+def score_of(copy: EventCopy) -> TextScore | None:
+    """The text score of a copy, put together again from what the state keeps and what it does not."""
+    score, details = copy.event.score, copy.details
+    if score is None or details is None:
+        return None
+    return TextScore(
+        sentiment=details.sentiment,
+        polarity=score.polarity / 10_000,
+        intensity=score.intensity / 10_000,
+        confidence=score.confidence / 10_000,
+        topics=tuple((name, weight / 1_000) for name, weight in score.topics),
+        intent=score.intent or None,
+        aspects=details.aspects,
+        language=details.language,
+        model_version=score.model_version,
+    )
