@@ -52,8 +52,8 @@ class CleaningConfig:
             raise ValueError(f"max_text_chars must be at least 1, got {self.max_text_chars}")
         if self.future_tolerance < 0:
             raise ValueError(f"future_tolerance must not be negative, got {self.future_tolerance}")
-        if self.user_id_key is not None and len(self.user_id_key) < 16:
-            raise ValueError(f"user_id_key must have at least 16 bytes, got {len(self.user_id_key)}")
+        if self.user_id_key == b"":
+            raise ValueError("user_id_key must not be empty; leave it out for raw ids")
         for name, allowed in _CHOICES.items():
             if (chosen := getattr(self, name)) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {chosen!r}")

@@ -6,6 +6,7 @@ import hashlib
 import json
 from typing import Final
 
+from models.adapters.base import RawRecord, length_and_hash
 from models.adapters.fields import Fields, fields_of_event
 from models.errors import BadRecord
 from models.records import DeadLetter, FeedbackEvent, Micros
@@ -25,13 +26,18 @@ def reject_bytes(
 
     With a key the start is left out, for a user id may stand in it.
     """
-    described = describe_bytes(len(payload), hashlib.sha256(payload).hexdigest(), payload, key)
-    return _row(stage, error, described, position, now)
+    described = length_and_hash(len(payload), hashlib.sha256(payload).hexdigest())
+    return _row(stage, error, _with_start(described, payload, key), position, now)
 
 
-def describe_bytes(length: int, sha256: str, start: bytes, key: bytes | None = None) -> str:
-    """What a table may hold of bytes that cannot be parsed; `start` may be longer than is shown."""
-    described = f"bytes={length} sha256={sha256}"
+def reject_fault(stage: str, record: RawRecord, now: Micros, key: bytes | None = None) -> DeadLetter:
+    """The row of what the reader could not read, which names its fault."""
+    start, position, described, fault = record
+    code, _, reason = fault.partition(": ")
+    return _row(stage, BadRecord(code, reason), _with_start(described.decode(), start, key), position, now)
+
+
+def _with_start(described: str, start: bytes, key: bytes | None) -> str:
     if key is not None or not start:
         return described
     # Cut after redaction: half an address would not be recognised.

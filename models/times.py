@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Final
@@ -72,6 +73,11 @@ def _from_float(number: float, name: str) -> Micros:
     if abs(number) < MAX_EPOCH_SECONDS:
         return round(number * MICROS_PER_SECOND)
     return _from_epoch(Decimal(number), name)
+
+
+def wall_clock() -> Micros:
+    """Microseconds now. For judging impossible times and stamping rows, never for ranking."""
+    return time.time_ns() // 1_000
 
 
 def to_micros(moment: datetime) -> Micros:

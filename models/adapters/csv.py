@@ -1,0 +1,94 @@
+"""Any CSV or TSV with a header, by a mapping of columns to fields and constants."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from dataclasses import dataclass, fields
+from typing import Final
+
+from models.adapters.base import LINES, Framing, column_names, delimiter_of, named_row, rename
+from models.adapters.fields import Fields
+from models.adapters.jsonl import decode_object
+from models.errors import BadRecord, UsageError
+from models.records import FeedbackEvent, Item
+
+_FIELD_NAMES: Final = frozenset(
+    field.name for record in (FeedbackEvent, Item) for field in fields(record)
+) - {"source_position"}
+_TRUE: Final = frozenset({"true", "t", "yes", "y", "1"})
+_FALSE: Final = frozenset({"false", "f", "no", "n", "0"})
+
+
+@dataclass(frozen=True, slots=True)
+class CsvAdapter:
+    """Columns named like a field are that field; `mapping` names others; the rest are attributes."""
+
+    mapping: tuple[tuple[str, str], ...] = ()  # (field, column)
+    constants: tuple[tuple[str, str], ...] = ()  # (field, value), for every row
+
+    def __post_init__(self) -> None:
+        for name, _ in self.mapping + self.constants:
+            if name not in _FIELD_NAMES:
+                raise UsageError(f"--map and --set name fields of a record; {name!r} is none; {_hint(name)}")
+
+    def framing(self, start: bytes) -> Framing:
+        """A header, then quoted rows; the separator is the one most frequent in the header."""
+        if start.startswith(b"{"):
+            return LINES
+        return Framing(header=True, quoted=delimiter_of(start).encode())
+
+    def event_fields(self, payload: bytes, header: bytes) -> Fields:
+        """The fields of one row."""
+        if not header:
+            raise BadRecord("invalid_csv", "expected a header line with the names of the columns, got JSON")
+        return self._fields(payload, header)
+
+    def item_fields(self, payload: bytes, header: bytes) -> Fields:
+        """The fields of one row; tags are separated by | or commas."""
+        if not header:  # a catalogue in our own schema
+            return decode_object(payload)
+        return self._fields(payload, header)
+
+    def _fields(self, payload: bytes, header: bytes) -> Fields:
+        row = named_row(payload, header, delimiter_of(header))
+        # A column may serve two fields, so mapped ones are looked up rather than renamed.
+        mapped = {column for _, column in self.mapping}
+        named = {name: row[column] for name, column in self.mapping if column in row}
+        rest = {column: value for column, value in row.items() if column not in mapped}
+        return _typed(rename({**rest, **dict(self.constants), **named}, {}))
+
+    def missing_columns(self, header: bytes) -> str:
+        """Mapped columns that the header lacks."""
+        names = column_names(header, delimiter_of(header))
+        missing = [column for _, column in self.mapping if column not in names]
+        return f"the mapped columns {', '.join(missing)}; it has {', '.join(names)}" if missing else ""
+
+
+def _hint(name: str) -> str:
+    near = difflib.get_close_matches(name, _FIELD_NAMES, 1)
+    return f"did you mean {near[0]}?" if near else f"choose from {', '.join(sorted(_FIELD_NAMES))}"
+
+
+def _typed(row: Fields) -> Fields:
+    """Texts of tags, truth and attributes as the values they stand for."""
+    if isinstance(tags := row.get("tags"), str):
+        row["tags"] = [tag.strip() for tag in tags.split("|" if "|" in tags else ",") if tag.strip()]
+    if isinstance(available := row.get("available"), str):
+        word = available.strip().lower()
+        row["available"] = True if word in _TRUE else False if word in _FALSE else available
+    if isinstance(attributes := row.get("attributes"), str):
+        try:
+            row["attributes"] = json.loads(attributes)
+        except (ValueError, RecursionError):
+            pass  # stays a text, which the record refuses
+    return row
+
+
+def parse_pairs(flag: str, pairs: list[str]) -> tuple[tuple[str, str], ...]:
+    """`["user_id=reviewer"]` -> `(("user_id", "reviewer"),)`; raises UsageError naming the flag."""
+    split = [pair.partition("=") for pair in pairs]
+    for pair, (name, equals, value) in zip(pairs, split, strict=True):
+        if not (name.strip() and equals and value.strip()):
+            raise UsageError(f"{flag} expects FIELD=VALUE, got {pair!r}; for example {flag} user_id=reviewer")
+    return tuple((name.strip(), value.strip()) for name, _, value in split)

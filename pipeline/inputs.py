@@ -1,0 +1,123 @@
+"""Files, folders, globs, stdin and URLs as a list of named inputs. Beam is imported for URLs only."""
+
+from __future__ import annotations
+
+import atexit
+import glob
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, Final, cast
+
+from models.errors import InputError
+
+STDIN: Final = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One file to read, and the name that its positions and generated event ids carry."""
+
+    path: str
+    name: str
+
+
+def check_inputs(patterns: Iterable[str]) -> list[Input]:
+    """The inputs that `patterns` stand for, in a fixed order, each readable.
+
+    A pattern is a file, a folder (all files below it, but hidden ones and those that begin with an
+    underscore), a glob, "-" for stdin, or a URL of any file system that Beam reads. A name is the
+    file's own; where two files share one, it is the path below their common folder. Raises
+    InputError where a pattern matches nothing or a file cannot be opened.
+    """
+    paths = [path for pattern in patterns for path in _matching(pattern)]
+    if not paths:
+        raise InputError("--input names no file; give a file, a folder, a glob, - or a URL")
+    inputs = [Input(path, name) for path, name in _named(list(dict.fromkeys(paths)))]
+    for each in inputs:
+        open_input(each.path).close()
+    return inputs
+
+
+def open_input(path: str) -> BinaryIO:
+    """The raw bytes of a file; raises InputError where it cannot be opened."""
+    try:
+        if not _is_url(path):
+            return open(path, "rb", buffering=0)
+        from apache_beam.io.filesystem import CompressionTypes
+        from apache_beam.io.filesystems import FileSystems
+
+        return cast(BinaryIO, FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED))
+    except Exception as error:
+        raise InputError(f"cannot open {path}: {_why(error)}") from error
+
+
+def _matching(pattern: str) -> list[str]:
+    if pattern == STDIN:
+        return [spool_stdin()]
+    paths = _remote(pattern) if _is_url(pattern) else _local(pattern)
+    if not paths:
+        raise InputError(f"no file matches {pattern!r}; expected a file, a folder with files, a glob or -")
+    return paths
+
+
+def _local(pattern: str) -> list[str]:
+    if os.path.isdir(pattern):
+        below = Path(pattern)
+        files = (path for path in below.rglob("*") if path.is_file())
+        return sorted(str(path) for path in files if not _is_hidden(path.relative_to(below).parts))
+    if os.path.exists(pattern):
+        return [pattern]
+    return sorted(path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path))
+
+
+def _remote(pattern: str) -> list[str]:
+    from apache_beam.io.filesystems import FileSystems
+
+    try:
+        for tried in (pattern, pattern.rstrip("/") + "/**"):
+            found = FileSystems.match([tried])[0].metadata_list
+            if paths := sorted(each.path for each in found if not _is_hidden((each.path.split("/")[-1],))):
+                return paths
+    except Exception as error:
+        raise InputError(f"cannot list {pattern}: {_why(error)}") from error
+    return []
+
+
+def _is_hidden(parts: tuple[str, ...]) -> bool:
+    return any(part.startswith((".", "_")) for part in parts)
+
+
+def _is_url(path: str) -> bool:
+    return "://" in path
+
+
+def _why(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error).splitlines()[0]
+
+
+def _named(paths: list[str]) -> list[tuple[str, str]]:
+    spooled = spool_stdin.cache_info().currsize and spool_stdin()
+    names = {path: "stdin" if path == spooled else PurePosixPath(path).name for path in paths}
+    if len(set(names.values())) < len(names):
+        common = (
+            os.path.commonpath([os.path.abspath(path) for path in paths])
+            if not any(map(_is_url, paths))
+            else ""
+        )
+        names = {path: os.path.relpath(path, common) if common else path for path in paths}
+    return list(names.items())
+
+
+@cache
+def spool_stdin() -> str:
+    """Stdin as a temporary file, so that it can be read again; removed at exit."""
+    with tempfile.NamedTemporaryFile(prefix="livelist-stdin-", delete=False) as spooled:
+        shutil.copyfileobj(sys.stdin.buffer, spooled)
+    atexit.register(Path(spooled.name).unlink, missing_ok=True)
+    return spooled.name

@@ -1,0 +1,85 @@
+"""Feedback and items from files without Beam: for `validate` and `evaluate`, and inside the job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from models.adapters import adapter_of
+from models.adapters.base import FeedbackAdapter, RawRecord
+from models.adapters.framing import split_records
+from models.cleaning import CleaningConfig
+from models.ingest import clean_or_reject, parse_item_or_reject, parse_or_reject
+from models.records import DeadLetter, FeedbackEvent, Item, Micros
+from models.times import wall_clock
+from pipeline.decompression import decompressed
+from pipeline.inputs import Input, check_inputs, open_input
+
+MAX_RECORD_BYTES: Final = 1_048_576
+
+
+@dataclass(frozen=True, slots=True)
+class InputFormat:
+    """How inputs are read."""
+
+    name: str = "jsonl"  # one of models.adapters.FORMATS
+    columns: tuple[tuple[str, str], ...] = ()  # --map: (field, column)
+    constants: tuple[tuple[str, str], ...] = ()  # --set: (field, value)
+    max_record_bytes: int = MAX_RECORD_BYTES
+
+    def __post_init__(self) -> None:
+        if self.max_record_bytes < 1:
+            raise ValueError(f"max_record_bytes must be at least 1, got {self.max_record_bytes}")
+
+    @property
+    def adapter(self) -> FeedbackAdapter:
+        """The format's adapter; raises UsageError for an unknown name or mapped field."""
+        return adapter_of(self.name, self.columns, self.constants)
+
+
+def iterate_records(patterns: Iterable[str], form: InputFormat) -> Iterator[RawRecord]:
+    """The raw records of all inputs, in order; raises InputError where one cannot be opened."""
+    adapter = form.adapter
+    for each in check_inputs(patterns):
+        yield from read_records(each, adapter, form.max_record_bytes)
+
+
+def read_records(
+    source: Input, adapter: FeedbackAdapter, max_record_bytes: int, check_header: bool = True
+) -> Iterator[RawRecord]:
+    """The raw records of one input, in order and in bounded memory."""
+    with open_input(source.path) as stream:
+        chunks = decompressed(stream, source.name)
+        yield from split_records(chunks, adapter, source.name, max_record_bytes, check_header)
+
+
+def read_feedback(
+    patterns: Iterable[str],
+    form: InputFormat | None = None,
+    cleaning: CleaningConfig | None = None,
+    now: Micros | None = None,
+) -> Iterator[FeedbackEvent | DeadLetter]:
+    """Trusted, tidied events, and the rows of what was rejected, in the order of the inputs.
+
+    What the job's ParseFeedback and CleanFeedback do, by the same functions. `now` is the wall
+    clock that judges times in the future.
+    """
+    form, cleaning = form or InputFormat(), cleaning or CleaningConfig()
+    now = wall_clock() if now is None else now
+    adapter = form.adapter
+    for record in iterate_records(patterns, form):
+        read = parse_or_reject(adapter, record, cleaning, now)
+        yield clean_or_reject(read, cleaning, now) if isinstance(read, FeedbackEvent) else read
+
+
+def read_items(
+    patterns: Iterable[str], form: InputFormat | None = None, now: Micros | None = None
+) -> Iterator[Item | DeadLetter]:
+    """Catalogue entries, and the rows of what was rejected, in the order of the inputs."""
+    form = form or InputFormat()
+    now = wall_clock() if now is None else now
+    adapter = form.adapter
+    for each in check_inputs(patterns):
+        for record in read_records(each, adapter, form.max_record_bytes, check_header=False):
+            yield parse_item_or_reject(adapter, record, now)

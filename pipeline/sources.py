@@ -1,0 +1,72 @@
+"""ReadRecords: files, folders, globs, stdin and URLs as raw records of a pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import apache_beam as beam
+from apache_beam import typehints
+
+from models.adapters.base import FeedbackAdapter, RawRecord
+from pipeline.inputs import Input, check_inputs, open_input
+from pipeline.reading import (
+    MAX_RECORD_BYTES,
+    InputFormat,
+    iterate_records,
+    read_feedback,
+    read_items,
+    read_records,
+)
+
+__all__ = [
+    "MAX_RECORD_BYTES",
+    "Input",
+    "InputFormat",
+    "ReadRecords",
+    "check_inputs",
+    "iterate_records",
+    "open_input",
+    "read_feedback",
+    "read_items",
+    "read_records",
+]
+
+
+@dataclass
+class ReadRecords(beam.PTransform):
+    """Pipeline -> PCollection[RawRecord], a file at a time on any worker, in bounded memory.
+
+    Inputs are listed and opened once while the pipeline is built, so that a missing file is an
+    InputError before the job starts. `feedback` is off for items, whose header needs no user.
+    With `rebalance`, records are spread over the workers, where one large file would keep all
+    that follows on one of them; it costs a shuffle.
+    """
+
+    patterns: list[str]
+    form: InputFormat = field(default_factory=InputFormat)
+    feedback: bool = True
+    rebalance: bool = False
+
+    def expand(self, pipeline: beam.pvalue.PBegin) -> beam.PCollection[RawRecord]:
+        named = [(each.path, each.name) for each in check_inputs(self.patterns)]
+        read = _ReadFile(self.form.adapter, self.form.max_record_bytes, self.feedback)
+        records = (
+            pipeline
+            | "ListInputs" >> beam.Create(named)
+            | "SpreadInputs" >> beam.Reshuffle()
+            | "ReadInput" >> beam.ParDo(read)
+        )
+        return records | "SpreadRecords" >> beam.Reshuffle() if self.rebalance else records
+
+
+@typehints.with_input_types(typehints.Tuple[str, str])
+@typehints.with_output_types(typehints.Tuple[bytes, str, bytes, str])
+class _ReadFile(beam.DoFn):
+    def __init__(self, adapter: FeedbackAdapter, max_record_bytes: int, check_header: bool) -> None:
+        self._adapter = adapter
+        self._max_record_bytes = max_record_bytes
+        self._check_header = check_header
+
+    def process(self, named: tuple[str, str]) -> Iterator[RawRecord]:
+        return read_records(Input(*named), self._adapter, self._max_record_bytes, self._check_header)
