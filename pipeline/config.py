@@ -9,11 +9,10 @@ from models.cleaning import CleaningConfig
 from models.ranking.config import IndexConfig, RankingConfig
 from models.records import MICROS_PER_SECOND, Micros
 from models.state import StateConfig
+from pipeline.reading import InputFormat
 
-InputFormat = Literal["jsonl", "amazon", "movielens", "csv"]
 IfExists = Literal["replace", "append", "error"]
 
-INPUT_FORMATS: Final[tuple[InputFormat, ...]] = ("jsonl", "amazon", "movielens", "csv")
 IF_EXISTS: Final[tuple[IfExists, ...]] = ("replace", "append", "error")
 
 
@@ -25,10 +24,7 @@ class JobConfig:
     output: str  # folder of the tables
     items: tuple[str, ...] = ()  # the catalogue; none: what the feedback mentions
     k: int = 10  # places in a list
-    format: InputFormat = "jsonl"
-    columns: tuple[tuple[str, str], ...] = ()  # --map: (field, column)
-    constants: tuple[tuple[str, str], ...] = ()  # --set: (field, value)
-    max_record_bytes: int = 1_048_576
+    form: InputFormat = field(default_factory=InputFormat)  # of feedback and items
     cleaning: CleaningConfig = field(default_factory=CleaningConfig)
     state: StateConfig = field(default_factory=StateConfig)
     index: IndexConfig = field(default_factory=IndexConfig)
@@ -51,7 +47,7 @@ class JobConfig:
             raise ValueError("input: at least one is needed, got none")
         if not self.output:
             raise ValueError("output: a folder is needed, got none")
-        positive = ("k", "max_record_bytes", "history_window_seconds", "trend_window_seconds")
+        positive = ("k", "history_window_seconds", "trend_window_seconds")
         for name in (*positive, "refresh_every_seconds", "snapshot_every_seconds"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")

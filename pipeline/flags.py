@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
+from models.adapters import FORMATS
+from models.adapters.csv import parse_pairs
 from models.cleaning import CleaningConfig
 from models.errors import BadRecord, UsageError
 from models.ranking.config import RankingConfig
 from models.records import MICROS_PER_DAY, Micros
 from models.state import StateConfig
 from models.times import parse_time
-from pipeline.config import IF_EXISTS, INPUT_FORMATS, JobConfig
+from pipeline.config import IF_EXISTS, JobConfig
+from pipeline.reading import InputFormat
 
 #: Keeps the key off the command line, where every process on the machine can read it.
 USER_ID_KEY_VARIABLE: Final = "LIVELIST_USER_ID_KEY"
@@ -54,13 +57,13 @@ def add_input_flags(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="the catalogue, likewise (default: what the feedback mentions)",
     )
-    add("--format", choices=INPUT_FORMATS, default=_JOB.format, help="of both (default: %(default)s)")
+    add("--format", choices=FORMATS, default=_JOB.form.name, help="of both (default: %(default)s)")
     add("--map", action="append", metavar="FIELD=COLUMN", help="csv: which column holds a field; repeatable")
     add("--set", action="append", metavar="FIELD=VALUE", help="csv: the same value for every row; repeatable")
     add(
         "--max_record_bytes",
         type=_positive_int,
-        default=_JOB.max_record_bytes,
+        default=_JOB.form.max_record_bytes,
         metavar="BYTES",
         help="longer records go to dead_letters (default: %(default)s)",
     )
@@ -244,10 +247,7 @@ def job_config(flags: argparse.Namespace, environment: Mapping[str, str] = os.en
         items=tuple(flags.items or ()),
         output=flags.output,
         k=flags.k,
-        format=flags.format,
-        columns=pairs(flags.map, "--map"),
-        constants=pairs(flags.set, "--set"),
-        max_record_bytes=flags.max_record_bytes,
+        form=input_format(flags),
         cleaning=cleaning_config(flags, environment),
         state=checked(
             StateConfig, max_events=flags.state_size, ttl_micros=round(flags.state_ttl_days * MICROS_PER_DAY)
@@ -266,6 +266,19 @@ def job_config(flags: argparse.Namespace, environment: Mapping[str, str] = os.en
         refresh_every_seconds=flags.refresh_every_seconds,
         snapshot_every_seconds=flags.snapshot_every_seconds,
     )
+
+
+def input_format(flags: argparse.Namespace) -> InputFormat:
+    """How parsed flags say that inputs are read. Raises UsageError."""
+    form = checked(
+        InputFormat,
+        name=flags.format,
+        columns=parse_pairs("--map", flags.map or []),
+        constants=parse_pairs("--set", flags.set or []),
+        max_record_bytes=flags.max_record_bytes,
+    )
+    form.adapter  # noqa: B018 - refuses a mapping that the format has no use for
+    return form
 
 
 def cleaning_config(flags: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> CleaningConfig:
@@ -301,17 +314,6 @@ def rating_scale(text: str) -> tuple[float, float]:
         return float(low), float(high)
     except ValueError:
         raise UsageError(f"--rating_scale: expected LOW:HIGH such as 1:5, got {text!r}") from None
-
-
-def pairs(texts: Sequence[str] | None, flag: str) -> tuple[tuple[str, str], ...]:
-    """`["user_id=reviewer"]` as (("user_id", "reviewer"),). Raises UsageError."""
-    split = []
-    for text in texts or ():
-        name, equals, value = text.partition("=")
-        if not (name and equals and value):
-            raise UsageError(f"{flag}: expected FIELD=NAME such as user_id=reviewer, got {text!r}")
-        split.append((name, value))
-    return tuple(split)
 
 
 def provider_names(text: str) -> tuple[str, ...]:
