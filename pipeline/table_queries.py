@@ -69,12 +69,19 @@ ORDER BY records DESC, error_code;""",
     Query(
         "Does the accounting of each run close? `open` is zero when nothing was lost.",
         """\
+WITH books AS (
+    SELECT run_id, split_part("check", '.', 2) AS account, value
+    FROM 'quality/*.parquet'
+    WHERE "check" LIKE 'accounting.%'
+)
 SELECT run_id,
-       sum(value) FILTER (WHERE "check" = 'accounting.input') AS read,
-       sum(value) FILTER (WHERE "check" LIKE 'accounting.%' AND "check" <> 'accounting.input') AS accounted,
-       read - accounted AS open
-FROM 'quality/*.parquet'
-WHERE window_start IS NULL AND "check" LIKE 'accounting.%'
+       sum(value) FILTER (WHERE account = 'input')::BIGINT AS read,
+       sum(value) FILTER (WHERE account = 'accepted')::BIGINT AS accepted,
+       sum(value) FILTER (
+           WHERE account NOT IN ('input', 'accepted', 'note', 'unaccounted')
+       )::BIGINT AS refused,
+       read - coalesce(accepted, 0) - coalesce(refused, 0) AS open
+FROM books
 GROUP BY run_id
 ORDER BY run_id DESC;""",
     ),

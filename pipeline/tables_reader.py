@@ -1,0 +1,123 @@
+"""Reading the tables back: one user's current list, and the accounting of the last run."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from models.accounting import CHECK_PREFIX, Accounting, from_rows
+from models.errors import InputError
+from models.records import RankedItem, Reason, TopK
+from pipeline.output_folder import is_local, local_path, parquet_files, published_receipts
+
+_FUZZY_USERS: Final = 50_000  # beyond, only users with the same beginning are compared
+_ATTEMPTS: Final = 5
+
+
+def read_latest(output: str, user_id: str) -> TopK:
+    """The current list of `user_id`, as it stands in `recommendations_latest`.
+
+    Raises InputError when there are no tables, or the user has no list: unknown (with the nearest
+    ids) or erased.
+    """
+    rows = _read(output, "recommendations_latest", pc.field("user_id") == user_id)
+    if len(rows) == 0:
+        raise InputError(_why_no_list(output, user_id))
+    return _top_k(rows.sort_by("rank"))
+
+
+def nearest_users(output: str, user_id: str, count: int = 3) -> list[str]:
+    """Users with a current list whose ids look like `user_id`, the nearest first."""
+    users = pc.unique(_read(output, "recommendations_latest", columns=["user_id"])["user_id"])
+    if len(users) > _FUZZY_USERS:
+        users = users.filter(pc.starts_with(users, user_id[:3]))[:_FUZZY_USERS]
+    return difflib.get_close_matches(user_id, sorted(users.to_pylist()), count)
+
+
+def read_accounting(output: str) -> Accounting:
+    """The books of the run that was published last. Raises InputError when there are no tables."""
+    wanted = pc.starts_with(pc.field("check"), CHECK_PREFIX)
+    published = published_receipts(local_path(output)) if is_local(output) else None
+    if published is not None:
+        wanted &= pc.field("run_id") == published[0]
+    rows = _read(output, "quality", wanted)
+    return from_rows(zip(rows["check"].to_pylist(), rows["value"].to_pylist(), strict=True))
+
+
+def _read(
+    output: str, table: str, wanted: pc.Expression | None = None, columns: list[str] | None = None
+) -> pa.Table:
+    if not is_local(output):
+        raise InputError(f"{output}: expected a local folder; copy {table}/ here, or query it with DuckDB")
+    folder = local_path(output)
+    for attempt in range(_ATTEMPTS):
+        files = parquet_files(folder / table)
+        if not files:
+            raise InputError(_no_tables(folder, table))
+        try:
+            return _read_files(files, wanted, columns)
+        except FileNotFoundError:  # a run was published between listing and opening
+            if attempt == _ATTEMPTS - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _read_files(files: list[Path], wanted: pc.Expression | None, columns: list[str] | None) -> pa.Table:
+    return pa.concat_tables(
+        [pq.read_table(path, columns=columns, filters=wanted, partitioning=None) for path in files]
+    )
+
+
+def _no_tables(folder: Path, table: str) -> str:
+    if not folder.exists():
+        return f"{folder}: there is no such folder; make the tables first: livelist run --output {folder}"
+    return f"{folder} holds no table {table}; pass the --output of an earlier `livelist run`"
+
+
+def _why_no_list(output: str, user_id: str) -> str:
+    history = _read(output, "recommendations", pc.field("user_id") == user_id, ["state_version", "tombstone"])
+    if len(history) and history.sort_by("state_version")["tombstone"][-1].as_py():
+        return f"user {user_id!r} was erased and has no list"
+    near = nearest_users(output, user_id)
+    hint = f"did you mean {', '.join(near)}?" if near else "its feedback has not reached these tables"
+    return f"user {user_id!r} has no list in {output}; {hint}"
+
+
+def _top_k(rows: pa.Table) -> TopK:
+    found = rows.to_pylist()
+    head = found[0]
+    return TopK(
+        user_id=head["user_id"],
+        state_version=head["state_version"],
+        items=tuple(_ranked_item(row) for row in found),
+        event_time=_micros(rows, "event_time") or 0,
+        scored_time=_micros(rows, "scored_time"),
+        emitted_time=_micros(rows, "emitted_time") or 0,
+        window_end=_micros(rows, "window_end"),
+        model_version=head["model_version"],
+        index_version=head["index_version"],
+        trigger_event_ids=tuple(head["trigger_event_ids"]),
+        list_hash=head["list_hash"],
+    )
+
+
+def _micros(rows: pa.Table, name: str) -> int | None:
+    value: int | None = rows[name].cast(pa.int64())[0].as_py()
+    return value
+
+
+def _ranked_item(row: Mapping[str, object]) -> RankedItem:
+    rank, item_id, score, reasons = row["rank"], row["item_id"], row["score"], row["reasons"]
+    assert isinstance(rank, int) and isinstance(item_id, str)  # as the schema says
+    assert isinstance(score, float) and isinstance(reasons, list)
+    return RankedItem(rank, item_id, score, tuple(_reason(reason) for reason in reasons))
+
+
+def _reason(fields: Mapping[str, str]) -> Reason:
+    return Reason(fields["code"], tuple(fields["event_ids"]), float(fields["contribution"]), fields["text"])
