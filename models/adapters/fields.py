@@ -88,6 +88,8 @@ def _optional_id(value: object, name: str) -> str | None:
 
 def _id(value: object, name: str) -> str:
     """Ids are texts or whole numbers; what is wrong with one is said without showing it."""
+    if type(value) is float and value.is_integer():
+        value = int(value)
     if type(value) is int:
         # Python refuses to print an integer of thousands of digits.
         value = str(value) if -(10**MAX_ID_CHARS) < value < 10**MAX_ID_CHARS else " " * (MAX_ID_CHARS + 1)
