@@ -85,7 +85,7 @@ class PaneResult:
     accepted: list[EventCopy] = field(default_factory=list)  # that count for the list, oldest first
     quarantined: list[tuple[EventCopy, str, str]] = field(default_factory=list)  # copy, code, evidence
     triggers: tuple[str, ...] = ()  # newest event_ids of the pane
-    listed: bool = False  # the user is to have a list
+    listed: bool = False  # something changed, and the user is to have a list
     erased: bool = False  # the pane erased the user, and nothing newer is left
 
 
@@ -96,15 +96,16 @@ def apply_pane(
     result = PaneResult()
     erasing = _erase(state, [copy for copy in copies if copy.control == "erase"], result.accounting)
     standing = _standing(state, [copy for copy in copies if copy.control != "erase"], result.accounting)
+    changed = erasing
     for copy in copies:
         if copy.control != "erase":
-            state.add(copy.event)
+            changed |= state.add(copy.event)
             state.scored_time = max(state.scored_time, copy.scored_time)
     result.accounting[BEYOND_NEWEST] += state.cut(config.max_events)
     _judge(state, standing, policy, result)
     result.erased = erasing and not state.events
     known = state.version > 0 or any(copy.control != "retract" for copy in standing)
-    result.listed = known and bool(state.events)
+    result.listed = changed and known and bool(state.events)
     newest = sorted(copies, key=lambda copy: (copy.event.event_time, copy.event_id))[-_MOST_TRIGGERS:]
     result.triggers = tuple(dict.fromkeys(copy.event_id for copy in newest))
     return result

@@ -158,14 +158,16 @@ class UserState:
     version: Micros = 0  # hybrid logical clock of the last list
     scored_time: Micros = 0  # wall clock of the last text score
 
-    def add(self, event: CompactEvent) -> None:
-        """Joins one copy; call `cut` after the last."""
+    def add(self, event: CompactEvent) -> bool:
+        """Joins one copy and tells whether it changed the set; call `cut` after the last."""
         if event.event_time <= self.erased_time:
-            return
+            return False
         slot = (event.event_time, event.event_id)
         standing = self.events.get(slot)
-        if standing is None or precedence(event) > precedence(standing):
-            self.events[slot] = event
+        if standing is not None and precedence(event) <= precedence(standing):
+            return False
+        self.events[slot] = event
+        return True
 
     def erase(self, event_time: Micros) -> None:
         """Joins an erasure: everything up to `event_time` is void, now and later."""

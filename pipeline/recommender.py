@@ -20,10 +20,9 @@ from transforms.account_for_input import AccountForInput
 from transforms.aggregate_trends import AggregateTrends
 from transforms.build_index import BuildIndex, item_text
 from transforms.describe_accepted import DescribeAccepted
-from transforms.rank_top_k import RankTopK
+from transforms.rank_top_k import RankLive, RankTopK
+from transforms.suppress_unchanged import SuppressUnchanged
 from transforms.update_state import UpdateUserState
-
-Counts = beam.PCollection[tuple[str, int]]
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class RecommenderConfig:
 def build_recommender(
     events: beam.PCollection[FeedbackEvent],
     items: beam.PCollection[Item],
-    accounting: tuple[Counts, ...],
+    accounting: tuple[beam.PCollection[tuple[str, int]], ...],
     score_feedback: beam.PTransform,
     config: RecommenderConfig,
 ) -> dict[str, beam.PCollection]:
@@ -116,3 +115,32 @@ def _as_feedback(item: Item) -> Iterator[FeedbackEvent]:
 
 def _count_dead_letter(letter: DeadLetter) -> tuple[str, int]:
     return DEAD_LETTERED + letter.error_code, 1
+
+
+def build_live_recommender(
+    events: beam.PCollection[FeedbackEvent],
+    score_feedback: beam.PTransform,
+    config: RecommenderConfig,
+    refresh_every_seconds: float = 1.0,
+) -> dict[str, beam.PCollection]:
+    """The endless form: lists follow the panes of event time, ranked by the index that is published.
+
+    `events` carry their event times as timestamps. A list that shows nothing new is held back
+    until it does, or until the drain. The index is learned by bounded runs over the same log.
+    """
+    scored = events | "ScoreFeedback" >> score_feedback
+    joined = scored.scored | "UpdateUserState" >> UpdateUserState(
+        config.state, config.policy, refresh_every_seconds
+    )
+    refreshed = joined.refreshes | "RankLive" >> RankLive(
+        config.index_root, config.k, config.state, config.policy, config.ranking
+    )
+    emitted = refreshed | "SuppressUnchanged" >> SuppressUnchanged()
+    return {
+        "recommendations": emitted.lists,
+        "scored_feedback": joined.accepted
+        | "DescribeAccepted" >> DescribeAccepted(config.policy.rating_scale),
+        "accounting": (joined.accounting, emitted.accounting) | "LiveAccounting" >> beam.Flatten(),
+        "dead_letters": scored.dead_letters,
+        "quarantine": joined.quarantine,
+    }

@@ -21,8 +21,9 @@ from models.ranking.index import ItemIndex, read_pointer
 from models.ranking.ranker import rank
 from models.records import MICROS_PER_SECOND, Micros, TopK
 from models.state import StateConfig, UserState
+from models.times import wall_clock
 from models.views import RatingStatistics, UserView, ViewPolicy, view_user
-from transforms.update_state import UserRefresh, wall_clock
+from transforms.update_state import UserRefresh
 
 _LOG: Final = logging.getLogger(__name__)
 _BATCH: Final = 128

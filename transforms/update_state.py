@@ -9,7 +9,6 @@ pane a user, with all of that user's events.
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ from models.errors import ERROR_CODES
 from models.pane import EventCopy, apply_pane, copy_of
 from models.records import MICROS_PER_SECOND, DeadLetter, Micros, ScoredFeedback
 from models.state import StateConfig, UserState
+from models.times import wall_clock
 from models.views import ViewPolicy
 
 STAGE: Final = "update_state"
@@ -83,11 +83,6 @@ class UserRefreshCoder(Coder):
 beam.coders.registry.register_coder(UserRefresh, UserRefreshCoder)
 
 
-def wall_clock() -> Micros:
-    """Microseconds now; the only wall clock of this stage."""
-    return time.time_ns() // 1_000
-
-
 @dataclass
 class UpdateUserState(beam.PTransform):
     """PCollection[ScoredFeedback] -> refreshes, accepted, quarantine, accounting, newest.
@@ -102,7 +97,7 @@ class UpdateUserState(beam.PTransform):
     state: StateConfig
     policy: ViewPolicy
     refresh_every_seconds: float | None = None
-    early_firing_seconds: float = 0.2
+    early_firing_seconds: int = 0  # Beam takes whole seconds; 0: as soon as the runner can
 
     def expand(self, scored: beam.PCollection[ScoredFeedback]) -> beam.pvalue.DoOutputsTuple:
         keyed = scored | "KeyByUser" >> beam.ParDo(_KeyByUser())

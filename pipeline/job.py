@@ -1,0 +1,126 @@
+"""One bounded run: files in, tables out."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from models.accounting import Accounting
+from models.encoder.artefact import DEFAULT_MODEL_PATH
+from models.encoder.scorer import TextScorer
+from models.ranking.index import read_pointer
+from models.value import RatingScale
+from models.views import ViewPolicy
+from pipeline.config import JobConfig
+from pipeline.ingest import Ingested, ingest
+from pipeline.inputs import check_inputs
+from pipeline.output_folder import is_local, local_path, new_run_id, published_receipts
+from pipeline.recommender import RecommenderConfig, build_recommender
+from pipeline.sinks import WriteTables, prepare_output
+from pipeline.tables_reader import read_accounting
+from transforms.score_feedback import ScoreFeedback
+
+#: The value of --model that switches scoring off.
+NO_MODEL: Final = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What a run did."""
+
+    run_id: str
+    output: str
+    accounting: Accounting
+    rows: dict[str, int]  # table -> rows published by this run
+    index: Path | None  # directory of the published index
+    seconds: float
+
+
+def run_job(config: JobConfig, options: PipelineOptions) -> RunReport:
+    """Runs the job to its end and returns what it did.
+
+    Raises InputError, OutputError or DeploymentError before anything starts where an input is
+    missing, the output cannot be written or the model is not sound.
+    """
+    check_inputs([*config.inputs, *config.items])
+    score_feedback = scorer_of(config)
+    run_id = new_run_id()
+    started = time.monotonic()
+    with prepare_output(config.output, run_id, config.if_exists):
+        pipeline = beam.Pipeline(options=options)
+        build_job(pipeline, config, score_feedback, run_id)
+        pipeline.run().wait_until_finish()
+    return RunReport(
+        run_id=run_id,
+        output=config.output,
+        accounting=read_accounting(config.output),
+        rows=_published_rows(config.output),
+        index=read_pointer(Path(config.output)),
+        seconds=time.monotonic() - started,
+    )
+
+
+def _published_rows(output: str) -> dict[str, int]:
+    published = published_receipts(local_path(output)) if is_local(output) else None
+    return {receipt.table: receipt.rows for receipt in published[1]} if published else {}
+
+
+def scorer_of(config: JobConfig) -> ScoreFeedback:
+    """The scoring step; raises DeploymentError here, before the job starts, when it could not work."""
+    if config.model == NO_MODEL:
+        return ScoreFeedback(model_path=None)
+    model = config.model or DEFAULT_MODEL_PATH
+    TextScorer.load(model, config.topics, config.providers, config.threads)
+    return ScoreFeedback(str(model), config.providers, config.topics, config.threads)
+
+
+def view_policy(config: JobConfig) -> ViewPolicy:
+    """The cleaning policies that are views over the state."""
+    cleaning = config.cleaning
+    return ViewPolicy(
+        rating_scale=RatingScale(*cleaning.rating_scale),
+        missing_rating=cleaning.missing_rating,
+        normalize_ratings=cleaning.normalize_ratings,
+        content_duplicates=cleaning.content_duplicates,
+        bursts=cleaning.bursts,
+    )
+
+
+def build_job(
+    pipeline: beam.Pipeline, config: JobConfig, score_feedback: beam.PTransform, run_id: str
+) -> None:
+    """Source, recommender and sinks on one pipeline."""
+    ingested = ingest(pipeline, config)
+    tables = build_recommender(
+        ingested.events, ingested.items, ingested.accounting, score_feedback, recommender_config(config)
+    )
+    tables = with_rejects(tables, ingested)
+    tables | "WriteTables" >> WriteTables(config.output, run_id, config.if_exists)
+
+
+def with_rejects(tables: dict[str, beam.PCollection], ingested: Ingested) -> dict[str, beam.PCollection]:
+    """The tables, with what was rejected before the recommender."""
+    rejected = {"dead_letters": ingested.dead_letters, "quarantine": ingested.quarantine}
+    return tables | {
+        name: (tables[name], *early) | f"All_{name}" >> beam.Flatten() for name, early in rejected.items()
+    }
+
+
+def recommender_config(config: JobConfig) -> RecommenderConfig:
+    """The parts of the job's configuration that the recommender uses."""
+    return RecommenderConfig(
+        index_root=config.output,
+        k=config.k,
+        state=config.state,
+        policy=view_policy(config),
+        index=config.index,
+        ranking=config.ranking,
+        now=config.now,
+        history_window_seconds=config.history_window_seconds if config.emit_history else None,
+        trend_window_seconds=config.trend_window_seconds,
+    )
