@@ -50,16 +50,16 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
-class ScoringStatistics:
-    """What a scorer has done since it was made."""
+class BatchStatistics:
+    """What one call of `score_batch` did."""
 
-    texts: int = 0  # asked for, repeats included
-    cache_hits: int = 0  # found in the cache, or repeated within one call
-    encoded: int = 0
-    tokens: int = 0  # of the encoded, after cutting
-    cut: int = 0  # encoded texts that lost their middle
-    failed: int = 0
-    seconds: float = 0.0  # wall clock inside score()
+    texts: int  # asked for, repeats included
+    cache_hits: int  # found in the cache, or repeated within the call
+    encoded: int
+    tokens: int  # of the encoded, after cutting
+    cut: int  # encoded texts that may have lost their middle: they fill the model's length
+    failed: int  # distinct texts without a score
+    seconds: float  # wall clock
 
 
 class TextScorer:
@@ -85,8 +85,6 @@ class TextScorer:
         self._threads = threads or len(os.sched_getaffinity(0))
         self._pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
         self._cache = _RecentTexts(CACHED_TEXTS)
-        self._lock = threading.Lock()
-        self._statistics = ScoringStatistics()
         self._labels = LabelMatcher(topics or default_catalogue(), self.embed)
 
     @classmethod
@@ -99,35 +97,38 @@ class TextScorer:
     ) -> TextScorer:
         """A scorer from paths as flags give them; None stands for what ships with the project."""
         topics = None if topics_path is None else read_topics(topics_path)
-        return cls(model_path or DEFAULT_MODEL_PATH, providers, threads, topics)
+        return cls(DEFAULT_MODEL_PATH if model_path is None else model_path, providers, threads, topics)
 
     @property
     def model_version(self) -> str:
         """Names every score this scorer makes."""
         return self.artefact.version
 
-    @property
-    def statistics(self) -> ScoringStatistics:
-        """Counts since the scorer was made."""
-        return self._statistics
-
     def score(self, texts: Sequence[str]) -> list[ScoringResult]:
         """One result a text, in order; each distinct text is encoded once."""
+        return self.score_batch(texts)[0]
+
+    def score_batch(self, texts: Sequence[str]) -> tuple[list[ScoringResult], BatchStatistics]:
+        """As `score`, and what it took."""
         started = time.perf_counter()
         results = self._cache.get_all(dict.fromkeys(texts))
         fresh = [text for text in dict.fromkeys(texts) if text not in results]
-        readable = []
-        for text in fresh:
-            if fault := unreadable(text):
-                results[text] = ScoringFailure(fault)
-            else:
-                readable.append(text)
+        faults = {text: ScoringFailure(fault) for text in fresh if (fault := unreadable(text))}
+        readable = [text for text in fresh if text not in faults]
         ids = self._tokenizer.encode(readable)
         scored = dict(zip(readable, self._map(self._score_one, readable, ids), strict=True))
         self._cache.put_all(scored)
-        results.update(scored)
-        self._count(len(texts), len(fresh), ids, scored, time.perf_counter() - started)
-        return [results[text] for text in texts]
+        results |= faults | scored
+        statistics = BatchStatistics(
+            texts=len(texts),
+            cache_hits=len(texts) - len(fresh),
+            encoded=len(ids),
+            tokens=sum(map(len, ids)),
+            cut=sum(len(tokens) == self.artefact.max_length for tokens in ids),
+            failed=sum(isinstance(results[text], ScoringFailure) for text in fresh),
+            seconds=time.perf_counter() - started,
+        )
+        return [results[text] for text in texts], statistics
 
     def embed(self, texts: Sequence[str]) -> Floats:
         """Unit vectors of shape (texts, dimension), float32."""
@@ -171,27 +172,6 @@ class TextScorer:
             model_version=self.model_version,
         )
         return ScoredText(score, output.embedding.astype("<f2").tobytes())
-
-    def _count(
-        self,
-        texts: int,
-        fresh: int,
-        ids: Sequence[list[int]],
-        scored: Mapping[str, ScoringResult],
-        seconds: float,
-    ) -> None:
-        failed = sum(isinstance(result, ScoringFailure) for result in scored.values())
-        with self._lock:
-            before = self._statistics
-            self._statistics = ScoringStatistics(
-                texts=before.texts + texts,
-                cache_hits=before.cache_hits + texts - fresh,
-                encoded=before.encoded + len(ids),
-                tokens=before.tokens + sum(map(len, ids)),
-                cut=before.cut + sum(len(tokens) == self.artefact.max_length for tokens in ids),
-                failed=before.failed + failed + fresh - len(ids),
-                seconds=before.seconds + seconds,
-            )
 
 
 def unreadable(text: object) -> str:
