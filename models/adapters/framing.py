@@ -10,10 +10,12 @@ from itertools import chain
 from typing import Final
 
 from models.adapters.base import FeedbackAdapter, RawRecord, length_and_hash, position_of
-from models.errors import InputError
+from models.errors import BadRecord, InputError
 
 #: So many first bytes of what could not be read go on; enough for 200 characters after cleaning.
 START_BYTES: Final = 4096
+#: A quoted row may span so many lines.
+MAX_ROW_LINES: Final = 500
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -56,8 +58,8 @@ def split_records(
     rest = _Pushback(lines, first)
     records = _quoted(rest, framing.quoted, max_record_bytes) if framing.quoted else rest
     header = _header(records, name) if framing.header else b""
-    if header and check_header and (missing := adapter.missing_columns(header)):
-        raise InputError(f"{name}: the header lacks {missing}")
+    if header and check_header:
+        _check_header(header, adapter, name)
     for line in records:
         if line.fault:
             yield line.content, position_of(name, line.number), line.described, line.fault
@@ -70,6 +72,15 @@ def _header(records: Iterator[_Line], name: str) -> bytes:
     if line.fault:
         raise InputError(f"{name}: expected a header line, got {line.fault}")
     return line.content.rstrip(b"\r\n")
+
+
+def _check_header(header: bytes, adapter: FeedbackAdapter, name: str) -> None:
+    try:
+        missing = adapter.missing_columns(header)
+    except BadRecord as error:
+        raise InputError(f"{name}: the header cannot be read: {error.reason}") from None
+    if missing:
+        raise InputError(f"{name}: the header lacks {missing}")
 
 
 class _Pushback(Iterator[_Line]):
@@ -99,15 +110,15 @@ def _quoted(lines: _Pushback, delimiter: bytes, limit: int) -> Iterator[_Line]:
 def _join_quoted(first: _Line, lines: _Pushback, delimiter: bytes, limit: int) -> _Line:
     """The record that `first` opens; where it never closes, only `first`, as a fault.
 
-    Its other lines are then given out again, so that one stray quote costs one row. That stays
-    linear: they hold no closing quote, so none of them is searched to the end once more.
+    Its other lines are then given out again, so that one stray quote costs one row. The number of
+    lines in a row is bounded, or a hostile file could have each of them search to its end.
     """
     taken: list[_Line] = []
     size = len(first.content)
     for line in lines:
         taken.append(line)
         size += len(line.content)
-        if line.fault or size > limit:
+        if line.fault or size > limit or len(taken) > MAX_ROW_LINES:
             break
         if b'"' in line.content and not _ends_quoted(line.content, delimiter, True):
             return _Line(first.number, first.content + b"".join(each.content for each in taken))
