@@ -44,6 +44,7 @@ RECEIPT_FILE: Final = ".published.json"
 _STAGING: Final = ".staging-"
 _JOURNAL: Final = "PUBLISH"
 _LOCK: Final = ".livelist.lock"
+_NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PROBE_BYTES: Final = 1 << 16
 _RENAME_EXCHANGE: Final = 2
 _AT_FDCWD: Final = -100
@@ -152,16 +153,15 @@ def prepare_local(output: Path, run_id: str, if_exists: IfExists) -> OutputLease
 
 def unwritable(output: Path | str, error: OSError) -> OutputError:
     """The readable form of an operating system's refusal to write."""
-    full = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-    if error.errno in full:
+    if error.errno in _NO_SPACE:
         return OutputError(
-            f"no space left to write the tables in {output} ({error.strerror}); free some space or choose "
-            "another --output; the tables of earlier runs are untouched"
+            f"no space left to write the tables in {output} ({os.strerror(error.errno)}); free some space or "
+            "choose another --output; the tables of earlier runs are untouched"
         )
-    if isinstance(error, FileExistsError | NotADirectoryError):
-        return OutputError(
-            f"--output: expected a folder, but {error.filename or output} is a file; choose another"
-        )
+    places = [Path(output), *Path(output).parents]
+    if isinstance(error, FileExistsError | NotADirectoryError) and any(place.is_file() for place in places):
+        file = next(place for place in places if place.is_file())
+        return OutputError(f"--output {output}: expected a folder, but {file} is a file; choose another")
     return OutputError(
         f"cannot write the tables in {output}: {error.strerror or error}; check its permissions or choose "
         "another --output"

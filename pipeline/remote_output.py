@@ -1,8 +1,9 @@
 """The output folder on another file system than the local disk (gs://, s3://, hdfs://).
 
 Shards travel through the file system; one worker builds the tables on its own disk and sends them
-file by file. Each file appears whole, `recommendations_latest` is one object replaced by another,
-but a table of several files is not swapped in one step: new files come before old ones go.
+file by file. On an object store each file appears whole and `recommendations_latest` is one object
+replaced by another, but a table of several files is not swapped in one step: new files come before
+old ones go. Nor are there locks: only one run may write into such a folder at a time.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ class RemoteLease(AbstractContextManager["RemoteLease"]):
 
 def prepare_remote(output: str, run_id: str, if_exists: IfExists) -> RemoteLease:
     """Checks that a run may write into `output`. Raises OutputError."""
-    staging = FileSystems.join(output, f".staging-{run_id}")
     try:
+        staging = FileSystems.join(output, f".staging-{run_id}")
         with FileSystems.create(FileSystems.join(staging, "probe")) as file:
             file.write(b"\0")
         present = [name for name in TABLES if list_files(FileSystems.join(output, name, "*.parquet"))]

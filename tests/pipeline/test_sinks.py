@@ -20,7 +20,7 @@ from models.tables import TABLES
 from pipeline.sinks import WriteTables, prepare_output
 from pipeline.table_files import TableLimits
 from tests.models.table_records import ACCOUNTING, query, scored, top_k
-from tests.pipeline.table_runs import RECORDS, run_pipeline, visible_files, write_tables
+from tests.pipeline.table_runs import RECORDS, publish_records, run_pipeline, visible_files, write_tables
 
 ONE_FILE_EACH = sorted(
     [".published.json", "README.md", "queries.sql", *(f"{t}/part-00000.parquet" for t in TABLES)]
@@ -158,8 +158,8 @@ def test_a_table_beyond_the_limits_is_sorted_in_parts_and_split_into_files(tmp_p
 
 def test_files_split_or_not_hold_the_same_rows_in_the_same_order(tmp_path: Path) -> None:
     records = {"recommendations": many_lists(1_800)}
-    write_tables(tmp_path / "one", records)
-    write_tables(tmp_path / "many", records, limits=SMALL)
+    publish_records(tmp_path / "one", records, "run-1")
+    publish_records(tmp_path / "many", records, "run-1", limits=SMALL, shards=3)
     for name in ("recommendations", "recommendations_latest"):
         one, many = (pq.read_table(tmp_path / folder / name) for folder in ("one", "many"))
         assert one.equals(many)
@@ -167,9 +167,9 @@ def test_files_split_or_not_hold_the_same_rows_in_the_same_order(tmp_path: Path)
 
 def test_folders_swap_from_one_file_to_many_and_back(tmp_path: Path) -> None:
     output = tmp_path / "out"
-    for number, limits in enumerate((None, SMALL, SMALL, None), start=1):
-        write_tables(
-            output, {"recommendations": many_lists(1_600, number)}, run_id=f"run-{number}", limits=limits
+    for number, limits in enumerate((TableLimits(), SMALL, SMALL, TableLimits()), start=1):
+        publish_records(
+            output, {"recommendations": many_lists(1_600, number)}, f"run-{number}", limits=limits
         )
         assert query(
             f"SELECT count(*), min(state_version) FROM '{output}/recommendations_latest/*.parquet'"
@@ -179,9 +179,9 @@ def test_folders_swap_from_one_file_to_many_and_back(tmp_path: Path) -> None:
 
 def test_appending_beyond_the_limits_merges_the_current_lists(tmp_path: Path) -> None:
     output = tmp_path / "out"
-    write_tables(output, {"recommendations": many_lists(2_000, 5)}, limits=SMALL)
+    publish_records(output, {"recommendations": many_lists(2_000, 5)}, "run-1", limits=SMALL)
     later = [*many_lists(1_000, 9), *(top_k(f"user{n:04d}", 3, ["stale"]) for n in range(1_500, 2_000))]
-    write_tables(output, {"recommendations": later}, "append", "run-2", SMALL)
+    publish_records(output, {"recommendations": later}, "run-2", "append", SMALL, 2)
     files = f"'{output}/recommendations_latest/*.parquet'"
     counts = query(f"SELECT state_version, count(*) FROM {files} GROUP BY 1 ORDER BY 1")
     assert counts == [(5, 2_000), (9, 2_000)]
@@ -225,4 +225,3 @@ def test_a_disk_that_fills_up_is_a_clear_error_and_leaves_the_old_tables(tmp_pat
     assert {
         path: (tmp_path / "out" / path).read_bytes() for path in visible_files(tmp_path / "out")
     } == before
-    write_tables(tmp_path / "out", RECORDS, run_id="run-3")
