@@ -15,7 +15,7 @@ from models.adapters.framing import DamagedInput
 from models.errors import InputError
 
 CHUNK_BYTES: Final = 1 << 18
-_ZSTD_FEED: Final = 4096  # zstd cannot bound its output, so it gets little input at a time
+_ZSTD_FEED: Final = 64  # zstd cannot bound its output: 4 bytes may hold a block of 128 kB
 
 
 class _Decompressor(Protocol):
@@ -61,7 +61,8 @@ class _Unzstd:
         import zstandard
 
         self._zstd = zstandard.ZstdDecompressor().decompressobj()
-        self._waiting = b""
+        self._input = b""
+        self._fed = 0
         self._error = zstandard.ZstdError
 
     @property
@@ -70,15 +71,17 @@ class _Unzstd:
 
     @property
     def needs_input(self) -> bool:
-        return not self._waiting
+        return self._fed >= len(self._input)
 
     @property
     def unused_data(self) -> bytes:
-        return self._zstd.unused_data + self._waiting
+        return self._zstd.unused_data + self._input[self._fed :]
 
     def decompress(self, data: bytes, max_length: int = -1) -> bytes:
-        data = self._waiting + data
-        fed, self._waiting = data[:_ZSTD_FEED], data[_ZSTD_FEED:]
+        if data:  # only given when all input was fed
+            self._input, self._fed = data, 0
+        fed = self._input[self._fed : self._fed + _ZSTD_FEED]
+        self._fed += len(fed)
         try:
             return self._zstd.decompress(fed)
         except self._error as error:

@@ -23,7 +23,7 @@ class DamagedInput(Exception):
     """The input breaks off; what came before is good."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for every line
 class _Line:
     """A physical line with its end, from `number` (1-based)."""
 
