@@ -53,6 +53,7 @@ setup(
     install_requires=[
         "apache-beam>=2.77,<3",
         "duckdb>=1.1,<3",
+        "msgpack>=1.1,<2",
         "msgpack>=1.0.8,<2",
         "numpy>=1.26,<3",
         "pyarrow>=17,<26",

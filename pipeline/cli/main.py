@@ -74,7 +74,7 @@ def _dispatch(arguments: list[str]) -> int:
         expected = f"; did you mean `livelist {near}`?" if (near := nearest(name, COMMANDS)) else ""
         raise UsageError(f"there is no command {name!r}{expected} (livelist --help lists them)")
     command = importlib.import_module(f"pipeline.cli.{name}")
-    parser = CommandParser(prog=f"livelist {name}", description=command.__doc__)
+    parser = CommandParser(f"livelist {name}", command.__doc__, f"example:\n  {command.EXAMPLE}")
     exit_code: int = command.run(command.parse(parser, arguments[1:]))
     sys.stdout.flush()
     return exit_code

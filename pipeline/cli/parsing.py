@@ -16,10 +16,11 @@ _UNRECOGNIZED = re.compile(r"unrecognized arguments: (.*)", re.DOTALL)
 class CommandParser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are `UsageError`s, with the nearest flag for a misspelt one."""
 
-    def __init__(self, prog: str, description: str | None = None) -> None:
+    def __init__(self, prog: str, description: str | None = None, epilog: str | None = None) -> None:
         super().__init__(
             prog=prog,
             description=description,
+            epilog=epilog,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )

@@ -126,11 +126,10 @@ class Shelf:
         self._left = {article.item_id: list(article.reviews) for article in articles}
         self._appeal = {taste: [_appeal(article, taste) for article in articles] for taste in TASTES}
 
-    def weights(self, person: Person) -> list[float]:
-        """How much each article draws a person, with a fancy of her own."""
+    def weights(self, person: Person, taste: str) -> list[float]:
+        """How much each article draws a person in the mood of a taste, with a fancy of her own."""
         fancy = Random(person.user_id)
-        both = zip(self._appeal[person.taste], self._appeal[person.second], strict=True)
-        return [(main + 0.35 * second) * fancy.lognormvariate(0, 0.5) for main, second in both]
+        return [appeal * fancy.lognormvariate(0, 0.4) for appeal in self._appeal[taste]]
 
     def fit(self, person: Person, article: Article) -> float:
         """How well an article suits a person's tastes, about [0, 3]."""
@@ -149,9 +148,9 @@ class Shelf:
 
 def _appeal(article: Article, taste: str) -> float:
     classes, words, _ = TASTES[taste]
-    shopped = 1.0 if article.category in classes.split(",") else 0.06
-    matches = len(set(words.split()) & set(article.tags))
-    return shopped * (0.25 + matches) ** 1.5 * len(article.reviews) ** 0.15
+    shopped = 1.0 if article.category in classes.split(",") else 0.02
+    matches = min(3, len(set(words.split()) & set(article.tags)))
+    return shopped * (0.15 + matches) ** 2 * len(article.reviews) ** 0.05
 
 
 def requests_of(person: Person) -> tuple[str, ...]:

@@ -47,19 +47,19 @@ def rfc3339(time: float) -> str:
 def simulate_visits(person: Person, diary: Diary) -> None:
     """All visits of one person, in order of time."""
     random = diary.random
-    weights = diary.shelf.weights(person)
     seen: set[str] = set()
     if random.random() < 0.12:
         profile = {"size": person.size, "style": person.taste}
         diary.write(person.user_id, "profile", BEGIN + random.random() * _DAY, attributes=profile)
     visits = max(1, round(random.expovariate(1 / person.activity)))
     for start in sorted(BEGIN + _DAY * (1 + random.random() * (DAYS - 12)) for _ in range(visits)):
-        _visit(person, start, weights, seen, diary)
+        _visit(person, start, seen, diary)
 
 
-def _visit(person: Person, start: float, weights: list[float], seen: set[str], diary: Diary) -> None:
+def _visit(person: Person, start: float, seen: set[str], diary: Diary) -> None:
     random = diary.random
     time = start
+    weights = diary.shelf.weights(person, person.taste if random.random() < 0.8 else person.second)
     if random.random() < 0.07:
         diary.write(person.user_id, "query", time, text=random.choice(requests_of(person)))
     for article in random.choices(diary.shelf.articles, weights, k=random.randint(2, 6)):
