@@ -63,7 +63,8 @@ def merge_latest(parts: list[pa.Table], tombstones: pa.Table | None = None) -> p
     if len(rows) == 0:
         return rows
     standing = rows.filter(pa.array(_standing(rows, graves)))
-    return _without_repeats(standing.sort_by([("user_id", "ascending"), ("rank", "ascending")]))
+    keys = ("user_id", "rank")
+    return _first_of_each(standing.sort_by([(key, "ascending") for key in keys]), keys)
 
 
 def _standing(rows: pa.Table, graves: pa.Table) -> npt.NDArray[np.bool_]:
@@ -83,11 +84,16 @@ def _standing(rows: pa.Table, graves: pa.Table) -> npt.NDArray[np.bool_]:
     return standing
 
 
-def _without_repeats(rows: pa.Table) -> pa.Table:
+def without_repeats(lists: pa.Table) -> pa.Table:
+    """Sorted `recommendations` rows without those that stand twice, as a bundle tried again leaves them."""
+    return _first_of_each(lists, ("user_id", "state_version", "list_hash", "hindsight", "tombstone"))
+
+
+def _first_of_each(rows: pa.Table, keys: tuple[str, ...]) -> pa.Table:
     if len(rows) < 2:
         return rows
-    same_user = pc.equal(rows["user_id"][1:], rows["user_id"][:-1])
-    same_rank = pc.equal(rows["rank"][1:], rows["rank"][:-1])
-    first = np.ones(len(rows), np.bool_)
-    first[1:] = ~pc.and_(same_user, same_rank).to_numpy()
+    first = np.zeros(len(rows), np.bool_)
+    first[0] = True
+    for key in keys:
+        first[1:] |= pc.not_equal(rows[key][1:], rows[key][:-1]).to_numpy()
     return rows if first.all() else rows.filter(pa.array(first))

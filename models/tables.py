@@ -227,7 +227,7 @@ DESCRIPTIONS: Final[dict[str, str]] = {
 
 #: Canonical order of the rows; what a table holds does not depend on how the job was parallelised.
 SORT_KEYS: Final[dict[str, tuple[str, ...]]] = {
-    "recommendations": ("user_id", "state_version", "list_hash"),
+    "recommendations": ("user_id", "state_version", "hindsight", "list_hash"),
     "recommendations_latest": ("user_id", "rank"),
     "scored_feedback": ("user_id", "event_time", "event_id", "source_position"),
     "trends": ("window_start", "window_end", "subject_kind", "subject"),

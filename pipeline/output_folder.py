@@ -28,7 +28,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -243,9 +243,9 @@ def _settle(staging: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One rename of a publication; both paths are relative, `source` below the staging folder."""
+    """One rename or deletion of a publication; `source` is below the staging folder, `target` the output."""
 
-    kind: Literal["file", "folder"]
+    kind: Literal["file", "folder", "delete"]
     source: str
     target: str
     inode: int = 0  # of the staged folder: tells whether the exchange was done
@@ -264,10 +264,19 @@ def table_step(output: Path, staging: Path, table: str) -> Step:
     return Step("folder", f"tables/{table}", table, source.stat().st_ino)
 
 
-def publish(staging: Path, steps: Iterable[Step], receipts: Iterable[TableReceipt], run_id: str) -> None:
+class Published(NamedTuple):
+    """What was published last."""
+
+    run_id: str
+    receipts: tuple[TableReceipt, ...]
+    publication: str  # the run_id of a bounded run; an endless run publishes again and again
+
+
+def publish(staging: Path, steps: Iterable[Step], published: Published) -> None:
     """Makes staged tables visible. Once the journal is on disk the run will be published, whatever dies."""
-    receipt = staging / RECEIPT_FILE
-    _write_durably(receipt, json.dumps({"run_id": run_id, "tables": [asdict(one) for one in receipts]}))
+    tables = [asdict(receipt) for receipt in published.receipts]
+    content = {"run_id": published.run_id, "publication": published.publication, "tables": tables}
+    _write_durably(staging / RECEIPT_FILE, json.dumps(content))
     journal = [*steps, Step("file", RECEIPT_FILE, RECEIPT_FILE)]
     partial = staging / f"{_JOURNAL}.partial"
     _write_durably(partial, json.dumps([asdict(step) for step in journal]))
@@ -285,17 +294,21 @@ def roll_forward(staging: Path) -> None:
     shutil.rmtree(staging, ignore_errors=True)
 
 
-def published_receipts(output: Path) -> tuple[str, tuple[TableReceipt, ...]] | None:
+def published_receipts(output: Path) -> Published | None:
     """The run that was published last and what it published; None before the first."""
     try:
         found = json.loads((output / RECEIPT_FILE).read_text())
     except FileNotFoundError:
         return None
-    return found["run_id"], tuple(TableReceipt(**fields) for fields in found["tables"])
+    receipts = tuple(TableReceipt(**fields) for fields in found["tables"])
+    return Published(found["run_id"], receipts, found["publication"])
 
 
 def _take_step(staging: Path, step: Step) -> None:
     source, target = staging / step.source, staging.parent / step.target
+    if step.kind == "delete":
+        target.unlink(missing_ok=True)
+        return
     if step.kind == "file":
         if source.exists():
             os.replace(source, target)

@@ -19,11 +19,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from models.latest import explode_lists, merge_latest, tombstones_of
+from models.latest import explode_lists, merge_latest, tombstones_of, without_repeats
 from models.tables import SCHEMAS, SORT_KEYS, TABLES
 from pipeline.output_folder import (
     SINGLE_FILE,
     IfExists,
+    Published,
     Step,
     TableReceipt,
     parquet_files,
@@ -57,6 +58,8 @@ class TableLimits:
     range_bytes: int = 128 << 20  # sorted in memory at a time
     file_bytes: int = 512 << 20  # compressed; a table starts another file beyond
     latest_rows: int = 5_000_000  # the current lists are one file up to here
+    small_files: int = 32  # appending merges the small files of a table when there are more
+    small_bytes: int = 32 << 20
 
 
 def sort_rows(name: str, rows: pa.Table) -> pa.Table:
@@ -94,16 +97,29 @@ def _row_group_size(name: str) -> int:
 
 
 def publish_shards(
-    output: Path, run_id: str, if_exists: IfExists, shards: Sequence[Shard], limits: TableLimits
+    output: Path,
+    run_id: str,
+    if_exists: IfExists,
+    shards: Sequence[Shard],
+    limits: TableLimits,
+    publication: str = "",
 ) -> tuple[TableReceipt, ...]:
-    """Builds every table and makes them visible; a second call for the same run changes nothing."""
+    """Builds every table and makes them visible; a second call for the same publication changes nothing.
+
+    `publication` defaults to `run_id`; one that differs consumes its shards: they are deleted in
+    the same transaction, so that what dies in between neither loses nor doubles a row.
+    """
+    publication = publication or run_id
     done = published_receipts(output)
-    if done is not None and done[0] == run_id:
-        return done[1]
-    staging = staging_path(output, run_id)
+    if done is not None and done.publication == publication:
+        return done.receipts
+    staging = staging_path(output, publication)
     shutil.rmtree(staging / "tables", ignore_errors=True)  # of an attempt that failed
-    steps, receipts = build_tables(output, run_id, if_exists, shards, limits)
-    publish(staging, [*steps, *stage_query_files(staging)], receipts, run_id)
+    steps, receipts = build_tables(output, publication, if_exists, shards, limits)
+    steps += stage_query_files(staging)
+    if publication != run_id:
+        steps += [Step("delete", "", os.path.relpath(shard.path, output)) for shard in shards]
+    publish(staging, steps, Published(run_id, tuple(receipts), publication))
     return tuple(receipts)
 
 
@@ -134,55 +150,68 @@ class _Builder:
         self.receipts: list[TableReceipt] = []
 
     def build(self, name: str, shards: Sequence[Shard]) -> None:
-        if name == "recommendations":
-            self._build_lists(shards)
-            return
-        files = self._history_files(name)
-        if len(shards) == 1 and not self._append:
+        """Stages one table; of `recommendations`, the current lists too."""
+        old = self._old(name)
+        if old and not shards:
+            self._leave(name, old)
+        elif name == "recommendations":
+            self._build_lists(shards, old)
+        elif len(shards) == 1 and not self._append:
+            files = self._files(name, self._limits.file_bytes)
             files.adopt(Path(shards[0].path), shards[0].rows)
+            self._finish(name, files)
         else:
-            for bounds in self._ranges(name, shards, []):
-                files.write(sort_rows(name, read_rows(name, _paths(shards), bounds)))
-        self._finish(name, files)
+            files, merged = self._history_files(name, old)
+            for bounds in self._ranges(name, shards, merged):
+                files.write(sort_rows(name, read_rows(name, [*merged, *_paths(shards)], bounds)))
+            self._finish(name, files, shards)
 
-    def _build_lists(self, shards: Sequence[Shard]) -> None:
+    def _build_lists(self, shards: Sequence[Shard], old: list[Path]) -> None:
         """The history and, from the same rows, the current lists."""
-        old_lists = self._old("recommendations")
-        old_latest = self._old("recommendations_latest")
-        history = self._history_files("recommendations")
-        latest = _TableFiles(
-            self._folder("recommendations_latest"), "recommendations_latest", self._run_id,
-            single=True, rows_per_file=self._limits.latest_rows,
-        )  # fmt: skip
-        for bounds in self._ranges("recommendations", shards, old_latest):
-            lists = sort_rows("recommendations", read_rows("recommendations", _paths(shards), bounds))
+        name, old_latest = "recommendations", self._old("recommendations_latest")
+        history, merged = self._history_files(name, old)
+        latest = self._files("recommendations_latest", rows_per_file=self._limits.latest_rows)
+        for bounds in self._ranges(name, shards, [*merged, *old_latest]):
+            lists = without_repeats(sort_rows(name, read_rows(name, [*merged, *_paths(shards)], bounds)))
             history.write(lists)
             current = lists.filter(pc.invert(lists["hindsight"]))
-            graves = pa.concat_tables(
-                [tombstones_of(current), *(_old_graves(path, bounds) for path in old_lists)]
-            )
+            graves = pa.concat_tables([tombstones_of(current), *(_old_graves(path, bounds) for path in old)])
             standing = read_rows("recommendations_latest", old_latest, bounds)
             latest.write(merge_latest([standing, explode_lists(current)], graves))
-        self._finish("recommendations", history)
+        self._finish(name, history, shards)
         self._finish("recommendations_latest", latest)
 
-    def _history_files(self, name: str) -> _TableFiles:
-        files = _TableFiles(self._folder(name), name, self._run_id, not self._append, self._limits.file_bytes)
-        for path in self._old(name):
-            files.keep(path)
-        return files
+    def _history_files(self, name: str, old: list[Path]) -> tuple[_TableFiles, list[Path]]:
+        """The files to write, with old ones taken over, and the small old ones to be merged instead."""
+        small = [path for path in old if path.stat().st_size < self._limits.small_bytes]
+        merged = small if len(small) > self._limits.small_files else []
+        files = self._files(name, self._limits.file_bytes)
+        for path in old:
+            if path not in merged:
+                files.keep(path)
+        return files, merged
+
+    def _files(self, name: str, bytes_per_file: int = 1 << 62, rows_per_file: int = 1 << 62) -> _TableFiles:
+        folder = self._staging / "tables" / name
+        folder.mkdir(parents=True)
+        single = name == "recommendations_latest" or not self._append
+        return _TableFiles(folder, name, self._run_id, single, bytes_per_file, rows_per_file)
+
+    def _leave(self, name: str, old: list[Path]) -> None:
+        """Nothing to append."""
+        self.receipts.append(TableReceipt(name, 0, len(old)))
+        if name == "recommendations":
+            latest = self._old("recommendations_latest")
+            rows = sum(pq.read_metadata(path).num_rows for path in latest)
+            self.receipts.append(TableReceipt("recommendations_latest", rows, len(latest)))
 
     def _old(self, name: str) -> list[Path]:
         return parquet_files(self._output / name) if self._append else []
 
-    def _folder(self, name: str) -> Path:
-        folder = self._staging / "tables" / name
-        folder.mkdir(parents=True)
-        return folder
-
-    def _finish(self, name: str, files: _TableFiles) -> None:
+    def _finish(self, name: str, files: _TableFiles, shards: Sequence[Shard] | None = None) -> None:
         files.close()
-        self.receipts.append(TableReceipt(name, files.rows, files.count))
+        rows = files.rows if shards is None else sum(shard.rows for shard in shards)
+        self.receipts.append(TableReceipt(name, rows, files.count))
         self.steps[name] = table_step(self._output, self._staging, name)
 
     def _ranges(
@@ -242,8 +271,8 @@ class _TableFiles:
         name: str,
         run_id: str,
         single: bool,
-        bytes_per_file: int = 1 << 62,
-        rows_per_file: int = 1 << 62,
+        bytes_per_file: int,
+        rows_per_file: int,
     ) -> None:
         self._folder = folder
         self._name = name

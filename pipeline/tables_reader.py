@@ -45,7 +45,7 @@ def read_accounting(output: str) -> Accounting:
     wanted = pc.starts_with(pc.field("check"), CHECK_PREFIX)
     published = published_receipts(local_path(output)) if is_local(output) else None
     if published is not None:
-        wanted &= pc.field("run_id") == published[0]
+        wanted &= pc.field("run_id") == published.run_id
     rows = _read(output, "quality", wanted)
     return from_rows(zip(rows["check"].to_pylist(), rows["value"].to_pylist(), strict=True))
 

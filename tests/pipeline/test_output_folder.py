@@ -145,7 +145,7 @@ def test_a_run_killed_while_publishing_is_completed_at_the_next_start(
     assert not [path for path in visible_files(tmp_path) if path.startswith(".staging")]
     published = published_receipts(tmp_path)
     assert published is not None
-    assert published[0] == "run-2"
+    assert published.run_id == "run-2"
 
 
 def test_a_kill_between_the_two_renames_of_a_disk_without_exchange_is_repaired(
