@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -30,7 +31,7 @@ class Input:
 def check_inputs(patterns: Iterable[str]) -> list[Input]:
     """The inputs that `patterns` stand for, in a fixed order, each readable.
 
-    A pattern is a file, a folder (all files below it, but hidden ones and those that begin with an
+    A pattern is a file or pipe, a folder (all files below it, but hidden ones and those that begin with an
     underscore), a glob, "-" for stdin, or a URL of any file system that Beam reads. A name is the
     file's own; where two files share one, it is the path below their common folder. Raises
     InputError where a pattern matches nothing or a file cannot be opened.
@@ -59,7 +60,7 @@ def open_input(path: str) -> BinaryIO:
 
 def _matching(pattern: str) -> list[str]:
     if pattern == STDIN:
-        return [spool_stdin()]
+        return [spool(STDIN)]
     paths = _remote(pattern) if _is_url(pattern) else _local(pattern)
     if not paths:
         raise InputError(f"no file matches {pattern!r}; expected a file, a folder with files, a glob or -")
@@ -72,7 +73,7 @@ def _local(pattern: str) -> list[str]:
         files = (path for path in below.rglob("*") if path.is_file())
         return sorted(str(path) for path in files if not _is_hidden(path.relative_to(below).parts))
     if os.path.exists(pattern):
-        return [pattern]
+        return [pattern if os.path.isfile(pattern) else spool(pattern)]
     return sorted(path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path))
 
 
@@ -102,22 +103,23 @@ def _why(error: Exception) -> str:
 
 
 def _named(paths: list[str]) -> list[tuple[str, str]]:
-    spooled = spool_stdin.cache_info().currsize and spool_stdin()
-    names = {path: "stdin" if path == spooled else PurePosixPath(path).name for path in paths}
+    names = {path: PurePosixPath(path).name for path in paths}
     if len(set(names.values())) < len(names):
-        common = (
-            os.path.commonpath([os.path.abspath(path) for path in paths])
-            if not any(map(_is_url, paths))
-            else ""
-        )
-        names = {path: os.path.relpath(path, common) if common else path for path in paths}
+        names = {path: path for path in paths}
+        if not any(map(_is_url, paths)):
+            common = os.path.commonpath([os.path.abspath(path) for path in paths])
+            names = {path: os.path.relpath(path, common) for path in paths}
     return list(names.items())
 
 
 @cache
-def spool_stdin() -> str:
-    """Stdin as a temporary file, so that it can be read again; removed at exit."""
-    with tempfile.NamedTemporaryFile(prefix="livelist-stdin-", delete=False) as spooled:
-        shutil.copyfileobj(sys.stdin.buffer, spooled)
-    atexit.register(Path(spooled.name).unlink, missing_ok=True)
-    return spooled.name
+def spool(source: str) -> str:
+    """Stdin ("-") or a pipe as a file of its name, for inputs are opened more than once; removed at exit."""
+    folder = tempfile.mkdtemp(prefix="livelist-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    spooled = Path(folder, "stdin" if source == STDIN else Path(source).name)
+    # Stdin is not ours to close.
+    given = nullcontext(sys.stdin.buffer) if source == STDIN else open(source, "rb")
+    with given as stream, spooled.open("wb") as out:
+        shutil.copyfileobj(stream, out)
+    return str(spooled)

@@ -54,6 +54,14 @@ def read_records(
         yield from split_records(chunks, adapter, source.name, max_record_bytes, check_header)
 
 
+def check_headers(
+    sources: Iterable[Input], adapter: FeedbackAdapter, max_record_bytes: int, feedback: bool = True
+) -> None:
+    """Reads each input's first record, so that an InputError about its header comes before the job."""
+    for each in sources:
+        next(read_records(each, adapter, max_record_bytes, feedback), None)
+
+
 def read_feedback(
     patterns: Iterable[str],
     form: InputFormat | None = None,

@@ -13,6 +13,7 @@ from pipeline.inputs import Input, check_inputs, open_input
 from pipeline.reading import (
     MAX_RECORD_BYTES,
     InputFormat,
+    check_headers,
     iterate_records,
     read_feedback,
     read_items,
@@ -24,6 +25,7 @@ __all__ = [
     "Input",
     "InputFormat",
     "ReadRecords",
+    "check_headers",
     "check_inputs",
     "iterate_records",
     "open_input",
@@ -37,8 +39,8 @@ __all__ = [
 class ReadRecords(beam.PTransform):
     """Pipeline -> PCollection[RawRecord], a file at a time on any worker, in bounded memory.
 
-    Inputs are listed and opened once while the pipeline is built, so that a missing file is an
-    InputError before the job starts. `feedback` is off for items, whose header needs no user.
+    Inputs are listed and opened once while the pipeline is built, so that a missing file or column
+    is an InputError before the job starts. `feedback` is off for items, whose header needs no user.
     With `rebalance`, records are spread over the workers, where one large file would keep all
     that follows on one of them; it costs a shuffle.
     """
@@ -49,7 +51,9 @@ class ReadRecords(beam.PTransform):
     rebalance: bool = False
 
     def expand(self, pipeline: beam.pvalue.PBegin) -> beam.PCollection[RawRecord]:
-        named = [(each.path, each.name) for each in check_inputs(self.patterns)]
+        inputs = check_inputs(self.patterns)
+        check_headers(inputs, self.form.adapter, self.form.max_record_bytes, self.feedback)
+        named = [(each.path, each.name) for each in inputs]
         read = _ReadFile(self.form.adapter, self.form.max_record_bytes, self.feedback)
         records = (
             pipeline

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from models.errors import InputError
-from pipeline.inputs import Input, check_inputs, open_input, spool_stdin
+from pipeline.inputs import Input, check_inputs, open_input, spool
 
 
 def write(folder: Path, *names: str) -> None:
@@ -75,14 +78,28 @@ def test_a_file_that_cannot_be_opened_is_an_input_error(tmp_path: Path) -> None:
         open_input(str(tmp_path))
 
 
-def test_stdin_is_spooled_once_and_removed_never_before_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def fresh_spool() -> Iterator[None]:
+    spool.cache_clear()
+    yield
+    spool.cache_clear()
+
+
+@pytest.mark.usefixtures("fresh_spool")
+def test_stdin_is_read_once_and_may_be_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"{1}\n{2}\n")))
-    spool_stdin.cache_clear()
-    try:
-        (first,), (again,) = check_inputs(["-"]), check_inputs(["-"])
-        assert first == again == Input(first.path, "stdin")
-        with open_input(first.path) as stream:
-            assert stream.read() == b"{1}\n{2}\n"
-    finally:
-        Path(spool_stdin()).unlink()
-        spool_stdin.cache_clear()
+    (first,), (again,) = check_inputs(["-"]), check_inputs(["-"])
+    assert first == again == Input(first.path, "stdin")
+    with open_input(first.path) as stream:
+        assert stream.read() == b"{1}\n{2}\n"
+
+
+@pytest.mark.usefixtures("fresh_spool")
+def test_a_named_pipe_is_read_once_and_may_be_opened_again(tmp_path: Path) -> None:
+    pipe = tmp_path / "events"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(b"{1}\n",))
+    writer.start()
+    (given,) = check_inputs([str(pipe)])
+    writer.join()
+    assert (given.name, Path(given.path).read_bytes()) == ("events", b"{1}\n")

@@ -26,6 +26,13 @@ def test_a_pipeline_reads_the_records_that_plain_reading_reads(tmp_path: Path) -
         assert_that(spread, equal_to(expected), label="CheckRebalanced")
 
 
+def test_a_missing_column_fails_while_the_pipeline_is_built(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"who,what\nu1,i1\n")
+    form = InputFormat("csv", (("user_id", "reviewer"),))
+    with pytest.raises(InputError, match=r"a\.csv: the header lacks the mapped columns reviewer"):
+        beam.Pipeline() | ReadRecords([str(tmp_path)], form)
+
+
 def test_a_missing_file_fails_while_the_pipeline_is_built() -> None:
     with pytest.raises(InputError, match="no file matches"):
         beam.Pipeline() | ReadRecords(["missing.jsonl"])
