@@ -10,6 +10,7 @@ from typing import Final, Literal, get_args
 from models.errors import BadRecord
 from models.records import ITEM_KINDS, MICROS_PER_DAY, FeedbackEvent, Micros
 from models.text import clean_text, pseudonym, redact
+from models.times import format_time
 
 MissingRating = Literal["none", "drop", "mean", "median", "mode", "interpolate", "from_text"]
 MissingText = Literal["keep", "drop"]
@@ -114,10 +115,20 @@ def clean_event(event: FeedbackEvent, config: CleaningConfig, now: Micros) -> Fe
 
 def _check_time(time: Micros, config: CleaningConfig, now: Micros) -> None:
     if time < config.earliest_time:
-        raise BadRecord("time_before_1990", f"event_time: {time} µs is before 1990; check its unit")
+        earliest = _shown(config.earliest_time)
+        raise BadRecord(
+            "time_before_1990", f"event_time: {_shown(time)} is before {earliest}; check its unit"
+        )
     if time > now + config.future_tolerance:
-        ahead = (time - now) / MICROS_PER_DAY
-        raise BadRecord("time_in_future", f"event_time: {ahead:.1f} days ahead of this run's clock")
+        reason = f"event_time: {_shown(time)} is ahead of this run's clock, {_shown(now)}"
+        raise BadRecord("time_in_future", reason)
+
+
+def _shown(time: Micros) -> str:
+    try:
+        return format_time(time)
+    except OverflowError:
+        return f"{time} µs"
 
 
 def _check_needs(event: FeedbackEvent, text: str | None, config: CleaningConfig) -> None:

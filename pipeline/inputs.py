@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -118,8 +118,8 @@ def spool(source: str) -> str:
     folder = tempfile.mkdtemp(prefix="livelist-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     spooled = Path(folder, "stdin" if source == STDIN else Path(source).name)
-    # Stdin is not ours to close.
-    given = nullcontext(sys.stdin.buffer) if source == STDIN else open(source, "rb")
-    with given as stream, spooled.open("wb") as out:
-        shutil.copyfileobj(stream, out)
+    with ExitStack() as opened:
+        # Stdin is not ours to close.
+        given = sys.stdin.buffer if source == STDIN else opened.enter_context(open_input(source))
+        shutil.copyfileobj(given, opened.enter_context(spooled.open("wb")))
     return str(spooled)

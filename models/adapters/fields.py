@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import re
@@ -27,6 +28,7 @@ _TYPE_NAMES = {
     int: "a number",
     float: "a number",
     str: "a text",
+    type(None): "null",
     list: "a list",
     dict: "an object",
 }
@@ -72,8 +74,13 @@ def _kind(value: object) -> str:
     if type(value) is not str:
         raise _wrong_type("kind", "a text", value)
     if value not in KIND_CODES:
-        raise BadRecord("unknown_kind", f"kind: expected one of {', '.join(KIND_CODES)}; got {_shown(value)}")
+        raise BadRecord("unknown_kind", f"kind: got {_shown(value)}; {_nearest_kind(value)}")
     return value
+
+
+def _nearest_kind(value: str) -> str:
+    near = difflib.get_close_matches(value.lower(), KIND_CODES, 1) if len(value) <= MAX_LOCALE_CHARS else []
+    return f"did you mean {near[0]}?" if near else f"expected one of {', '.join(KIND_CODES)}"
 
 
 def _needed_id(value: object, name: str, kind: str) -> str:
@@ -94,7 +101,7 @@ def _id(value: object, name: str) -> str:
         # Python refuses to print an integer of thousands of digits.
         value = str(value) if -(10**MAX_ID_CHARS) < value < 10**MAX_ID_CHARS else " " * (MAX_ID_CHARS + 1)
     if type(value) is not str:
-        raise BadRecord("wrong_type", f"{name}: expected a text or a whole number, got {_type(value)}")
+        raise BadRecord("wrong_type", f"{name}: expected a text or a whole number, got {type_name(value)}")
     if len(value) > MAX_ID_CHARS:
         raise BadRecord("invalid_id", f"{name}: expected at most {MAX_ID_CHARS} characters, got {len(value)}")
     if not value or value.isspace():
@@ -163,10 +170,10 @@ def _encodable(text: str) -> str:
 
 
 def _wrong_type(name: str, expected: str, value: object) -> BadRecord:
-    return BadRecord("wrong_type", f"{name}: expected {expected}, got {_type(value)} {_shown(value)}")
+    return BadRecord("wrong_type", f"{name}: expected {expected}, got {type_name(value)} {_shown(value)}")
 
 
-def _type(value: object) -> str:
+def type_name(value: object) -> str:
     """The JSON name of a value's type."""
     return _TYPE_NAMES.get(type(value), type(value).__name__)
 

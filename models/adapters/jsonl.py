@@ -11,6 +11,7 @@ from models.adapters.fields import (
     fields_of_event,
     fields_of_item,
     item_from_fields,
+    type_name,
 )
 from models.errors import BadRecord
 from models.records import FeedbackEvent, Item
@@ -62,7 +63,7 @@ def decode_object(payload: bytes) -> Fields:
     except ValueError:  # an integer of more digits than Python converts
         raise BadRecord("invalid_number", "expected numbers of at most 4,300 digits") from None
     if type(value) is not dict:
-        raise BadRecord("not_an_object", f"expected a JSON object, got {type(value).__name__}")
+        raise BadRecord("not_an_object", f"expected a JSON object, got {type_name(value)}")
     if payload.count(b"{") + payload.count(b"[") > MAX_DEPTH:
         _check_depth(value)
     return value

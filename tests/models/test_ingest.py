@@ -62,7 +62,8 @@ def test_a_row_says_where_what_and_why() -> None:
     row = reject(line(kind="bought"))
     assert (row.stage, row.error_code) == ("parse_feedback", "unknown_kind")
     assert (row.source_position, row.time) == ("f:0000000003", NOW)
-    assert row.reason.endswith("got 'bought'")
+    assert row.reason.startswith("kind: got 'bought'; expected one of impression, view, click")
+    assert reject(line(kind="veiw")).reason == "kind: got 'veiw'; did you mean view?"
     assert json.loads(row.payload)["kind"] == "bought"
 
 
