@@ -41,13 +41,35 @@ def show_person(console: Console, said: Said, files: DemoFiles, explainer: Expla
     console.print(Text(f"  “{said.text}”", "bold"))
     console.print(Text(f"  {read_as(files.after, said)}", "dim"))
     console.print(_side_by_side(before, after, title))
+    console.print(_changes(said, left, came, after[-1].score, title, explainer))
+
+
+def _changes(
+    said: Said,
+    left: Sequence[RankedItem],
+    came: Sequence[RankedItem],
+    last_score: float,
+    title: Callable[[str], str],
+    explainer: Explainer,
+) -> Table:
+    """What left, what came, and why."""
     changes = Table.grid(padding=(0, 2))
+    changes.add_column()
+    changes.add_column(max_width=34)
+    outranked = []
     for item in left:
-        why = explainer.why_left(said.user_id, item, said.item_id, after[-1].score)
-        changes.add_row(Text("  left", "red"), title(item.item_id), Text(why, "dim"))
+        lost = explainer.lost_support(said.user_id, item, said.item_id)
+        if lost and said.item_id:
+            why = f"It rested on the {_lower(title(said.item_id))} ({lost:+.2f})"
+            changes.add_row(Text("  left", "red"), title(item.item_id), Text(why, "dim"))
+        else:
+            outranked.append(title(item.item_id))
+    if outranked:
+        why = f"Outranked: the last place now has a score of {last_score:.2f}"
+        changes.add_row(Text("  left", "red"), ", ".join(outranked), Text(why, "dim"))
     for item in came:
         changes.add_row(Text("  came", "green"), title(item.item_id), Text(why_listed(item), "dim"))
-    console.print(changes)
+    return changes
 
 
 def _lower(title: str) -> str:
@@ -57,14 +79,15 @@ def _lower(title: str) -> str:
 def _side_by_side(
     before: Sequence[RankedItem], after: Sequence[RankedItem], title: Callable[[str], str]
 ) -> Table:
-    """Both lists, with what left in red and what came in green."""
+    """Both lists, with what left marked - and what came marked +."""
     left, came = left_and_came(before, after)
-    table = Table(box=None, padding=(0, 2, 0, 2), header_style="dim")
-    for name in ("", "before", "now"):
-        table.add_column(name)
+    table = Table(box=None, padding=(0, 1, 0, 2), header_style="dim")
+    table.add_column("")
+    for name in ("  before", "  now"):
+        table.add_column(name, min_width=34)
     for rank in range(max(len(before), len(after))):
-        old = _cell(before, rank, left, "red", title)
-        table.add_row(Text(str(rank + 1), "dim"), old, _cell(after, rank, came, "bold green", title))
+        old = _cell(before, rank, left, ("- ", "red"), title)
+        table.add_row(Text(str(rank + 1), "dim"), old, _cell(after, rank, came, ("+ ", "bold green"), title))
     return table
 
 
@@ -72,13 +95,14 @@ def _cell(
     items: Sequence[RankedItem],
     rank: int,
     changed: Sequence[RankedItem],
-    style: str,
+    mark: tuple[str, str],
     title: Callable[[str], str],
 ) -> Text:
     if rank >= len(items):
         return Text("")
     item = items[rank]
-    return Text(title(item.item_id), style if item in changed else "")
+    sign, style = mark if item in changed else ("  ", "")
+    return Text(sign + title(item.item_id), style)
 
 
 def read_list(tables: Path, user_id: str) -> tuple[RankedItem, ...]:

@@ -43,10 +43,17 @@ def run(args: argparse.Namespace) -> int:
     with progress("reading"):
         report = validate(args.input, args.items or (), form, cleaning)
     if args.json:
-        print(json.dumps(dataclasses.asdict(report), ensure_ascii=False))
+        print(json.dumps(_as_json(report), ensure_ascii=False))
     else:
         _print(report, output_console())
     return 0 if report.is_clean else 1
+
+
+def _as_json(report: ValidationReport) -> dict[str, object]:
+    """Not `dataclasses.asdict`, which does not copy a Counter rightly before Python 3.12."""
+    shown = {field.name: getattr(report, field.name) for field in dataclasses.fields(report)}
+    examples = {code: [dataclasses.asdict(row) for row in rows] for code, rows in report.examples.items()}
+    return {**shown, "examples": examples}
 
 
 def _print(report: ValidationReport, console: Console) -> None:

@@ -1,4 +1,4 @@
-"""Why an item is no longer on someone's list: the same pure core as the job, asked about one user."""
+"""What feedback no longer speaks for an item: the same pure core as the job, asked about a few users."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from models.errors import InputError
 from models.pane import apply_pane, copy_of
 from models.ranking.index import read_pointer
 from models.ranking.item_index import ItemIndex
-from models.ranking.ranker import score_of
 from models.records import FeedbackEvent, Micros, RankedItem, ScoredFeedback
 from models.state import UserState
 from models.views import UserView, view_user
@@ -21,7 +20,7 @@ from transforms.rank_top_k import published_statistics
 
 
 class Explainer:
-    """Explains scores of some users' items against the index that a run has published."""
+    """Knows some users' views against the index that a run has published."""
 
     def __init__(self, config: JobConfig, users: Iterable[str]) -> None:
         directory = read_pointer(Path(config.output))
@@ -50,19 +49,12 @@ class Explainer:
             for user_id, state in states.items()
         }
 
-    def why_left(self, user_id: str, before: RankedItem, about: str | None, last_score: float) -> str:
-        """Why an item that stood on the list before is gone now.
-
-        `about` is the item that was spoken of; `last_score` is that of the last place now.
-        """
-        view, ranking = self._views[user_id], self._config.ranking
-        spoken = next((one for one in view.interactions if one.item_id == about), None)
-        score = score_of(view, self._index, ranking, self._clock, before.item_id) or 0.0
-        held = [why for why in before.reasons if spoken and set(why.event_ids) & set(spoken.event_ids)]
-        if spoken and spoken.liking < 0 and held:
-            gone = sum(why.contribution for why in held)
-            return f"No longer counts: {held[0].text[:1].lower()}{held[0].text[1:]} ({gone:+.2f})"
-        return f"Outranked: it has {score:.2f}, the last place {last_score:.2f}"
+    def lost_support(self, user_id: str, before: RankedItem, about: str | None) -> float:
+        """What feedback on `about` gave an item of the earlier list, if it has turned negative; else 0."""
+        spoken = next((one for one in self._views[user_id].interactions if one.item_id == about), None)
+        if spoken is None or spoken.liking >= 0:
+            return 0.0
+        return sum(why.contribution for why in before.reasons if set(why.event_ids) & set(spoken.event_ids))
 
 
 def _scored(event: FeedbackEvent, scorer: TextScorer) -> ScoredFeedback:

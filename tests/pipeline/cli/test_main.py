@@ -1,0 +1,143 @@
+"""The console command: quick to start, short in its errors, and documented."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from models.errors import InputError
+from pipeline.cli import main as cli
+from pipeline.cli.main import COMMANDS, main
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+
+def livelist(*arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline.cli.main", *arguments],
+        input=text,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_help_names_every_command_and_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"  {name} " in shown for name in COMMANDS)
+    assert "130  interrupted" in shown
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from pipeline.cli.main import main; main(['--help']);"
+        "print([m for m in ('apache_beam', 'onnxruntime', 'pyarrow', 'numpy', 'rich') if m in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert shown.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main([command, "--help"])
+    assert left.value.code == 0
+    shown = capsys.readouterr().out
+    assert "example:\n  " in shown
+    assert f"livelist {command}" in shown.partition("example:")[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["recomend"], "did you mean `livelist recommend`?"),
+        (["schema", "--jsn"], "unknown flag --jsn"),
+        (["doctor", "--jsom"], "did you mean --json?"),
+        (["schema", "feedbak"], "invalid choice"),
+        (["run", "--inptu=x"], "did you mean --input?"),
+        (["run"], "--input is needed"),
+        (["recommend", "--output", "nowhere"], "--user"),
+    ],
+)
+def test_a_wrong_command_line_ends_with_2_and_one_line(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    shown = capsys.readouterr()
+    assert said in shown.err
+    assert shown.err.count("\n") == 1
+    assert shown.out == ""
+
+
+def failing(error: BaseException) -> Callable[[list[str]], int]:
+    def dispatch(_: list[str]) -> int:
+        raise error
+
+    return dispatch
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (InputError("events.jsonl: no such file"), 3, "livelist: events.jsonl: no such file\n"),
+        (KeyboardInterrupt(), 130, "livelist: interrupted"),
+        (
+            RuntimeError("line one\nline two"),
+            1,
+            "livelist: RuntimeError: line one line two (--debug shows where)\n",
+        ),
+    ],
+)
+def test_a_failure_is_one_line_and_an_exit_code(
+    error: BaseException,
+    code: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(cli, "_dispatch", failing(error))
+    assert main(["run"]) == code
+    assert said in capsys.readouterr().err
+
+
+def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "_dispatch", failing(InputError("gone")))
+    with pytest.raises(InputError):
+        main(["run", "--debug"])
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    ended = subprocess.run(
+        [
+            "bash",
+            "-c",
+            f"'{sys.executable}' -m pipeline.cli.main schema errors | head -1; echo ${{PIPESTATUS[0]}}",
+        ],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
+    )
+    assert ended.stderr == ""
+    assert ended.stdout.startswith("invalid_utf8")
+
+
+def test_schema_prints_json_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema", "feedback"]) == 0
+    assert "event_time" in json.loads(capsys.readouterr().out)["properties"]
+
+
+def test_schema_lists_tables_with_comments_and_error_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema", "tables"]) == 0
+    assert "recommendations_latest/" in capsys.readouterr().out
+    assert main(["schema", "errors"]) == 0
+    assert "burst_text" in capsys.readouterr().out
