@@ -41,6 +41,7 @@ IF_EXISTS: Final[tuple[IfExists, ...]] = ("replace", "append", "error")
 
 SINGLE_FILE: Final = "part-00000.parquet"
 RECEIPT_FILE: Final = ".published.json"
+STREAM: Final = ".stream-"
 _STAGING: Final = ".staging-"
 _JOURNAL: Final = "PUBLISH"
 _LOCK: Final = ".livelist.lock"
@@ -94,6 +95,11 @@ def staging_path(output: Path, run_id: str) -> Path:
     return output / f"{_STAGING}{run_id}"
 
 
+def stream_path(output: Path, run_id: str) -> Path:
+    """Where the bundles of an endless run leave their shards; see pipeline.snapshots."""
+    return output / f"{STREAM}{run_id}"
+
+
 def parquet_files(folder: Path) -> list[Path]:
     """The files of a table, in name order; none where the folder is missing."""
     return sorted(folder.glob("*.parquet"))
@@ -120,7 +126,7 @@ class OutputLease(AbstractContextManager["OutputLease"]):
         if self._lock is None:
             return
         try:
-            _settle(staging_path(self.output, self.run_id))
+            settle(staging_path(self.output, self.run_id))
         finally:
             os.close(self._lock)
             self._lock = None
@@ -230,12 +236,13 @@ def _check_file(path: Path, name: str, if_exists: IfExists) -> None:
 def recover(output: Path) -> None:
     """Completes published runs that were killed meanwhile, and deletes what others left."""
     for staging in sorted(output.glob(f"{_STAGING}*")):
-        _settle(staging)
+        settle(staging)
     for probe in output.glob(".probe-*"):
         probe.unlink(missing_ok=True)
 
 
-def _settle(staging: Path) -> None:
+def settle(staging: Path) -> None:
+    """Completes the publication that a staging folder holds, if any, and deletes the folder."""
     if (staging / _JOURNAL).exists():
         roll_forward(staging)
     shutil.rmtree(staging, ignore_errors=True)

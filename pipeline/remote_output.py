@@ -9,6 +9,7 @@ old ones go. Nor are there locks: only one run may write into such a folder at a
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -57,8 +58,9 @@ def prepare_remote(output: str, run_id: str, if_exists: IfExists) -> RemoteLease
     return RemoteLease(staging)
 
 
-def write_shard(output: str, run_id: str, table: str, name: str, rows: pa.Table) -> str:
-    """Sends one sorted shard, and returns its path."""
+def write_shard(output: str, run_id: str, table: str, rows: pa.Table) -> str:
+    """Sends one sorted shard under a name that no other attempt has, and returns its path."""
+    name = f"{secrets.token_hex(12)}.shard"
     path = FileSystems.join(output, f".staging-{run_id}", "shards", table, name)
     buffer = pa.BufferOutputStream()
     write_rows(table, rows, buffer)

@@ -11,17 +11,12 @@ object: each file is whole, a table of several files is not swapped in one step.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
-from typing import Final
 
 import apache_beam as beam
-import pyarrow as pa
-from apache_beam.transforms.window import GlobalWindow, GlobalWindows
-from apache_beam.utils.windowed_value import WindowedValue
+from apache_beam.transforms.window import GlobalWindows
 
-from models.table_columns import table_from_records
 from pipeline import remote_output
 from pipeline.output_folder import (
     IfExists,
@@ -31,13 +26,11 @@ from pipeline.output_folder import (
     is_local,
     local_path,
     prepare_local,
-    staging_path,
     unwritable,
 )
-from pipeline.table_files import WRITTEN_TABLES, Shard, TableLimits, publish_shards, sort_rows, write_rows
-
-#: Records turned into Arrow at a time; bounds the objects that a bundle holds.
-_RECORDS_PER_BATCH: Final = 2_000
+from pipeline.shards import WriteShards
+from pipeline.snapshots import fold_streams
+from pipeline.table_files import WRITTEN_TABLES, Shard, TableLimits, publish_shards
 
 
 def prepare_output(output: str, run_id: str, if_exists: str = "replace") -> AbstractContextManager[object]:
@@ -49,7 +42,13 @@ def prepare_output(output: str, run_id: str, if_exists: str = "replace") -> Abst
     mode = check_if_exists(if_exists)
     check_run_id(run_id)
     if is_local(output):
-        return prepare_local(local_path(output), run_id, mode)
+        lease = prepare_local(local_path(output), run_id, mode)
+        try:
+            fold_streams(local_path(output))
+        except BaseException:
+            lease.release()
+            raise
+        return lease
     return remote_output.prepare_remote(output, run_id, mode)
 
 
@@ -99,63 +98,6 @@ class WriteTables(beam.PTransform):
             | "Publish"
             >> beam.ParDo(PublishTables(self._output, self._run_id, self._if_exists, self._limits))
         )
-
-
-class WriteShards(beam.DoFn):
-    """Buffers the records of a bundle and writes them as sorted shards of one table."""
-
-    def __init__(self, table: str, output: str, run_id: str, limits: TableLimits) -> None:
-        self._table = table
-        self._output = output
-        self._run_id = run_id
-        self._limits = limits
-
-    def start_bundle(self) -> None:
-        self._records: list[object] = []
-        self._batches: list[pa.Table] = []
-        self._rows = 0
-        self._bytes = 0
-
-    def process(self, record: object) -> Iterator[Shard]:
-        self._records.append(record)
-        if len(self._records) >= _RECORDS_PER_BATCH:
-            self._batch()
-            if self._rows >= self._limits.shard_rows or self._bytes >= self._limits.shard_bytes:
-                yield self._write()
-
-    def finish_bundle(self) -> Iterator[WindowedValue]:
-        self._batch()
-        if self._rows:
-            window = GlobalWindow()
-            yield WindowedValue(self._write(), window.max_timestamp(), [window])
-
-    def _batch(self) -> None:
-        batch = table_from_records(self._table, self._records, self._run_id)
-        self._batches.append(batch)
-        self._rows += len(batch)
-        self._bytes += batch.nbytes
-        self._records = []
-
-    def _write(self) -> Shard:
-        rows = sort_rows(self._table, pa.concat_tables(self._batches))
-        path = write_shard(self._output, self._run_id, self._table, rows)
-        shard = Shard(self._table, path, self._rows, self._bytes)
-        self.start_bundle()
-        return shard
-
-
-def write_shard(output: str, run_id: str, table: str, rows: pa.Table) -> str:
-    """Writes sorted rows under a name that no other attempt has, and returns it. Raises OutputError."""
-    name = f"{secrets.token_hex(12)}.shard"
-    try:
-        if not is_local(output):
-            return remote_output.write_shard(output, run_id, table, name, rows)
-        folder = staging_path(local_path(output), run_id) / "shards" / table
-        folder.mkdir(parents=True, exist_ok=True)
-        write_rows(table, rows, folder / name)
-    except OSError as error:
-        raise unwritable(output, error) from error
-    return str(folder / name)
 
 
 class PublishTables(beam.DoFn):

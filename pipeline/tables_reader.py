@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from models.accounting import CHECK_PREFIX, Accounting, from_rows
 from models.errors import InputError
 from models.records import RankedItem, Reason, TopK
+from models.tables import SCHEMAS
 from pipeline.output_folder import is_local, local_path, parquet_files, published_receipts
 
 _FUZZY_USERS: Final = 50_000  # beyond, only users with the same beginning are compared
@@ -30,6 +31,21 @@ def read_latest(output: str, user_id: str) -> TopK:
     if len(rows) == 0:
         raise InputError(_why_no_list(output, user_id))
     return _top_k(rows.sort_by("rank"))
+
+
+def highest_version(output: str) -> int:
+    """The highest state_version in the history: the floor of a restarted clock; 0 without tables.
+
+    Reads the files' statistics only.
+    """
+    groups = (
+        metadata.row_group(place)
+        for path in parquet_files(local_path(output) / "recommendations")
+        for metadata in [pq.read_metadata(path)]
+        for place in range(metadata.num_row_groups)
+    )
+    column = SCHEMAS["recommendations"].get_field_index("state_version")
+    return max((group.column(column).statistics.max for group in groups if group.num_rows), default=0)
 
 
 def nearest_users(output: str, user_id: str, count: int = 3) -> list[str]:

@@ -11,7 +11,8 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from models.table_columns import table_from_records
 from models.tables import QualityRow
 from pipeline.output_folder import TableReceipt, check_if_exists
-from pipeline.sinks import WriteTables, prepare_output, write_shard
+from pipeline.shards import write_shard
+from pipeline.sinks import WriteTables, prepare_output
 from pipeline.table_files import Shard, TableLimits, publish_shards, sort_rows
 from tests.models.table_records import dead_letter, scored, top_k
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import InputError
-from pipeline.tables_reader import nearest_users, read_accounting, read_latest
+from pipeline.tables_reader import highest_version, nearest_users, read_accounting, read_latest
 from tests.models.table_records import ACCOUNTING, top_k
 from tests.pipeline.table_runs import BOOKS, RECORDS, publish_records
 
@@ -54,3 +54,10 @@ def test_the_books_are_those_of_the_last_run(tmp_path: Path) -> None:
     publish_records(tmp_path, RECORDS, "run-1")
     publish_records(tmp_path, {"quality": ACCOUNTING}, "run-2", "append")
     assert read_accounting(str(tmp_path)).counts == {"input": 3, "accepted": 3}
+
+
+def test_the_highest_version_is_the_floor_of_the_next_run(output: str, tmp_path: Path) -> None:
+    assert highest_version(output) == 9
+    assert highest_version(str(tmp_path)) == 0
+    publish_records(tmp_path, {"quality": []}, "run-1")
+    assert highest_version(str(tmp_path)) == 0
