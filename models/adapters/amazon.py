@@ -93,7 +93,7 @@ def _decode_metadata(payload: bytes) -> Fields:
     try:
         return decode_object(payload)
     except BadRecord as error:
-        if error.error_code != "invalid_json":
+        if error.error_code != "invalid_json" or not payload.startswith(b"{'"):
             raise
         literal = _python_literal(payload)
         if literal is None:

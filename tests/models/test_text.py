@@ -157,7 +157,7 @@ def test_text_hash_folds_case_and_white_space_and_fits_64_signed_bits() -> None:
 @given(st.text())
 def test_word_ids_are_uint16_below_the_bucket_count(text: str) -> None:
     ids = word_ids(text)
-    assert (ids.dtype, ids.ndim) == (np.uint16, 1)
+    assert (ids.dtype, ids.ndim) == (np.dtype(np.uint16), 1)
     assert not len(ids) or int(ids.max()) < WORD_BUCKETS
 
 
