@@ -17,7 +17,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="torch and transformers are missing: make test-all"))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """List the reasons behind skipped and deselected tests."""
     reasons: Counter[str] = Counter()
     for report in terminalreporter.stats.get("skipped", []):
@@ -25,7 +25,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         reasons[reason.removeprefix("Skipped: ")] += 1
     for item in terminalreporter.stats.get("deselected", []):
         names = sorted({mark.name for mark in item.iter_markers()} & {"train", "java"})
-        reasons["needs " + " and ".join(names) + ": make test-all" if names else config.option.markexpr] += 1
+        reasons["needs " + " and ".join(names) + ": make test-all" if names else "deselected"] += 1
     if not reasons:
         return
     terminalreporter.section("left out")

@@ -13,6 +13,11 @@ from models.errors import UsageError
 _UNRECOGNIZED = re.compile(r"unrecognized arguments: (.*)", re.DOTALL)
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=36, width=100)
+
+
 class CommandParser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are `UsageError`s, with the nearest flag for a misspelt one."""
 
@@ -21,7 +26,7 @@ class CommandParser(argparse.ArgumentParser):
             prog=prog,
             description=description,
             epilog=epilog,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_Formatter,
             allow_abbrev=False,
         )
 

@@ -17,6 +17,7 @@ EXAMPLE: Final = """livelist run --input out/demo/input/events.jsonl.gz --output
 
 def parse(parser: CommandParser, arguments: list[str]) -> argparse.Namespace:
     """Our flags; what is left over is Beam's, or refused."""
+    parser.usage = "livelist run --input PATH --output FOLDER [flags] [any Beam option]"
     add_job_flags(parser)
     flags, rest = parser.parse_known_args(arguments)
     flags.beam = rest

@@ -27,6 +27,7 @@ EXAMPLE: Final = (
 
 def parse(parser: CommandParser, arguments: list[str]) -> argparse.Namespace:
     """The flags of a run that concern its input."""
+    parser.usage = "livelist validate --input PATH [flags]"
     add_input_flags(parser)
     add_cleaning_flags(parser)
     shown = parser.add_argument_group("report").add_argument

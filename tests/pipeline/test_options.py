@@ -62,4 +62,4 @@ def test_the_key_stays_out_of_the_runners_options() -> None:
 
 def test_pipeline_builders_get_the_same_config_from_beam_options() -> None:
     options = PipelineOptions([*NEEDED, "--k=3"]).view_as(RecommenderOptions)
-    assert job_config(options, {}) == JobConfig(inputs=("events.jsonl",), output="out", k=3)  # type: ignore[arg-type]
+    assert job_config(options, {}) == JobConfig(inputs=("events.jsonl",), output="out", k=3)

@@ -1,0 +1,110 @@
+"""A history as the pure core sees it, without a pipeline: for `evaluate` and for explaining single lists.
+
+The functions that read, clean, score and join are the job's own; only the shuffle is missing.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from models.encoder.scorer import ScoringFailure, ScoringResult, TextScorer
+from models.errors import InputError
+from models.pane import apply_pane, copy_of
+from models.records import FeedbackEvent, Item, Micros, ScoredFeedback
+from models.state import CompactEvent, UserState
+from models.text import text_hash
+from models.views import RatingStatistics, UserView, ViewPolicy, accepted_events, view_events
+from pipeline.config import JobConfig
+from pipeline.job import NO_MODEL, view_policy
+from pipeline.reading import read_feedback, read_items
+from transforms.build_index import TextVector, item_text, owned_vectors
+
+_BATCH: Final = 512  # texts scored together
+
+
+@dataclass(slots=True)
+class History:
+    """Everybody's feedback at one clock."""
+
+    clock: Micros  # the newest accepted event_time, or --now
+    policy: ViewPolicy
+    events: dict[str, list[CompactEvent]]  # user_id -> the events that count, oldest first
+    items: list[Item] = field(default_factory=list)
+    vectors: list[TextVector] = field(default_factory=list)  # (text hash, item_id or "", float16)
+
+    def views(self, statistics: RatingStatistics | None = None) -> list[UserView]:
+        """The view of every user, by user_id."""
+        return [
+            view_events(user_id, self.events[user_id], self.policy, statistics)
+            for user_id in sorted(self.events)
+        ]
+
+    def without_item(self, view: UserView, item_id: str) -> UserView:
+        """A user's view as if there had been no event about an item."""
+        kept = [event for event in self.events[view.user_id] if event.item_id != item_id]
+        return view_events(view.user_id, kept, self.policy)
+
+
+def load_history(config: JobConfig, users: Collection[str] | None = None) -> History:
+    """Reads, cleans, scores and joins a history; only of some `users` when they are given.
+
+    Raises InputError when nothing is accepted, DeploymentError when the model is not sound.
+    """
+    read = read_feedback(config.inputs, config.form, config.cleaning)
+    accepted = [event for event in read if isinstance(event, FeedbackEvent)]
+    if not accepted:
+        raise InputError("no event was accepted; `livelist validate` says why")
+    clock = max(event.event_time for event in accepted) if config.now is None else config.now
+    items = [item for item in read_items(config.items, config.form) if isinstance(item, Item)]
+    wanted = [event for event in accepted if users is None or event.user_id in users]
+    texts = [event.text for event in wanted if event.text is not None]
+    scores = score_texts(config, [*texts, *(item_text(item) for item in items if users is None)])
+    states = _join(_scored(wanted, scores), config)
+    policy, ttl = view_policy(config), config.state.ttl_micros
+    return History(
+        clock,
+        policy,
+        {user_id: accepted_events(state, policy, clock, ttl) for user_id, state in states.items()},
+        items,
+        list(owned_vectors(_vectors(scores), items)),
+    )
+
+
+def score_texts(config: JobConfig, texts: Iterable[str]) -> dict[str, ScoringResult]:
+    """The score of each distinct text; none with `--model none`."""
+    distinct = sorted({text for text in texts if text})
+    if config.model == NO_MODEL or not distinct:
+        return {}
+    scorer = TextScorer.load(config.model, config.topics, config.providers, config.threads)
+    scores: dict[str, ScoringResult] = {}
+    for begin in range(0, len(distinct), _BATCH):
+        batch = distinct[begin : begin + _BATCH]
+        scores.update(zip(batch, scorer.score(batch), strict=True))
+    return scores
+
+
+def _scored(events: Sequence[FeedbackEvent], scores: dict[str, ScoringResult]) -> Iterator[ScoredFeedback]:
+    """Events with their scores; like the job, without those whose text could not be scored."""
+    for event in events:
+        result = None if event.text is None else scores.get(event.text)
+        if not isinstance(result, ScoringFailure):
+            yield ScoredFeedback(event, None if result is None else result.score)
+
+
+def _join(scored: Iterable[ScoredFeedback], config: JobConfig) -> dict[str, UserState]:
+    copies = defaultdict(list)
+    for each in scored:
+        copies[each.event.user_id].append(copy_of(each, 0))
+    states = {user_id: UserState() for user_id in copies}
+    for user_id, state in states.items():
+        apply_pane(state, copies[user_id], config.state, view_policy(config))
+    return states
+
+
+def _vectors(scores: dict[str, ScoringResult]) -> Iterator[TextVector]:
+    for text, result in scores.items():
+        if not isinstance(result, ScoringFailure):
+            yield text_hash(text), result.score.model_version, result.embedding
