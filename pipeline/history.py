@@ -43,8 +43,10 @@ class History:
         ]
 
     def without_item(self, view: UserView, item_id: str) -> UserView:
-        """A user's view as if there had been no event about an item."""
-        kept = [event for event in self.events[view.user_id] if event.item_id != item_id]
+        """A user's view as if there had been no event about an item; what it lacks already stays away."""
+        left = {interaction.item_id for interaction in view.interactions} - {item_id}
+        events = self.events[view.user_id]
+        kept = [event for event in events if not event.item_id or event.item_id in left]
         return view_events(view.user_id, kept, self.policy)
 
 
@@ -58,7 +60,8 @@ def load_history(config: JobConfig, users: Collection[str] | None = None) -> His
     if not accepted:
         raise InputError("no event was accepted; `livelist validate` says why")
     clock = max(event.event_time for event in accepted) if config.now is None else config.now
-    items = [item for item in read_items(config.items, config.form) if isinstance(item, Item)]
+    catalogue = read_items(config.items, config.form) if config.items else ()
+    items = [item for item in catalogue if isinstance(item, Item)]
     wanted = [event for event in accepted if users is None or event.user_id in users]
     texts = [event.text for event in wanted if event.text is not None]
     scores = score_texts(config, [*texts, *(item_text(item) for item in items if users is None)])
