@@ -106,8 +106,8 @@ def apply_pane(
     result.erased = erasing and not state.events
     known = state.version > 0 or any(copy.control != "retract" for copy in standing)
     result.listed = changed and known and bool(state.events)
-    newest = sorted(copies, key=lambda copy: (copy.event.event_time, copy.event_id))[-_MOST_TRIGGERS:]
-    result.triggers = tuple(dict.fromkeys(copy.event_id for copy in newest))
+    newest = sorted({(copy.event.event_time, copy.event_id) for copy in copies})[-_MOST_TRIGGERS:]
+    result.triggers = tuple(event_id for _, event_id in newest)
     return result
 
 

@@ -11,8 +11,6 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from models.accounting import Accounting
-from models.encoder.artefact import DEFAULT_MODEL_PATH
-from models.encoder.scorer import TextScorer
 from models.ranking.index import read_pointer
 from models.value import RatingScale
 from models.views import ViewPolicy
@@ -23,7 +21,7 @@ from pipeline.output_folder import is_local, local_path, new_run_id, published_r
 from pipeline.recommender import RecommenderConfig, build_recommender
 from pipeline.sinks import WriteTables, prepare_output
 from pipeline.tables_reader import read_accounting
-from transforms.score_feedback import ScoreFeedback
+from transforms.score_feedback import SHIPPED, ScoreFeedback
 
 #: The value of --model that switches scoring off.
 NO_MODEL: Final = "none"
@@ -72,11 +70,10 @@ def _published_rows(output: str) -> dict[str, int]:
 
 def scorer_of(config: JobConfig) -> ScoreFeedback:
     """The scoring step; raises DeploymentError here, before the job starts, when it could not work."""
-    if config.model == NO_MODEL:
-        return ScoreFeedback(model_path=None)
-    model = config.model or DEFAULT_MODEL_PATH
-    TextScorer.load(model, config.topics, config.providers, config.threads)
-    return ScoreFeedback(str(model), config.providers, config.topics, config.threads)
+    model = None if config.model == NO_MODEL else config.model or SHIPPED
+    score_feedback = ScoreFeedback(model, config.providers, config.topics, config.threads)
+    score_feedback.load()
+    return score_feedback
 
 
 def view_policy(config: JobConfig) -> ViewPolicy:

@@ -102,7 +102,9 @@ def measure(what: str, source: Path, folder: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--events", type=int, default=200_000)
     parser.add_argument("--users", type=int, default=20_000)
     parser.add_argument("--items", type=int, default=10_000)
@@ -122,8 +124,8 @@ def main() -> None:
         one = compare(folder, arguments.users, arguments.users * 20, arguments.items, 1)
         print(f"one event a refresh: {arguments.users / one:,.0f} events/s and lists/s")
         if arguments.scale > 1:
-            larger = [size * arguments.scale for size in (arguments.events, arguments.users)]
-            scaled = compare(folder, *larger, arguments.items, 1)
+            events, users = arguments.events * arguments.scale, arguments.users * arguments.scale
+            scaled = compare(folder, events, users, arguments.items, 1)
             print(f"{arguments.scale}x events and users: {scaled / base:.1f}x the time")
 
 
