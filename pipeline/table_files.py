@@ -115,6 +115,7 @@ def publish_shards(
         return done.receipts
     staging = staging_path(output, publication)
     shutil.rmtree(staging / "tables", ignore_errors=True)  # of an attempt that failed
+    staging.mkdir(parents=True, exist_ok=True)
     steps, receipts = build_tables(output, publication, if_exists, shards, limits)
     steps += stage_query_files(staging)
     if publication != run_id:

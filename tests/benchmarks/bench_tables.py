@@ -116,13 +116,11 @@ def main() -> None:
     count: int = parser.parse_args().lists
     chance = random.Random(7)
     lists = [make_list(number, 1, chance) for number in range(count)]
-    print(
-        f"{count:,} lists of 10 items with 3 reasons; {platform.machine()}, Python {platform.python_version()}"
-    )
+    python = f"{platform.machine()}, Python {platform.python_version()}"
+    print(f"{count:,} lists of 10 items with 3 reasons; {python}")
     columns, dicts = seconds(lambda: by_columns(lists)), seconds(lambda: by_dicts(lists))
-    print(
-        f"to Arrow by columns  {columns / count * 1e6:8.1f} us a list, {dicts / columns:.1f} x as fast as by dicts"
-    )
+    ratio = f"{dicts / columns:.1f} x as fast as by dicts"
+    print(f"to Arrow by columns  {columns / count * 1e6:8.1f} us a list, {ratio}")
     with tempfile.TemporaryDirectory() as scratch:
         output = Path(scratch, "out")
         plain = seconds(lambda: pq.write_table(by_columns(lists), Path(scratch, "plain"), compression="zstd"))

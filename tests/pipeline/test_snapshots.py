@@ -90,6 +90,15 @@ def test_the_thread_refreshes_the_tables_while_the_job_runs(tmp_path: Path) -> N
     assert current(tmp_path) == [("ann", 1, "boots", 2)]
 
 
+def test_an_endless_run_that_appends_begins_with_the_tables_as_they_are(tmp_path: Path) -> None:
+    publish_records(tmp_path, RECORDS, "run-0")
+    before = current(tmp_path)
+    with prepare_output(str(tmp_path), "run-1", "append"), Snapshots(str(tmp_path), "run-1", "append", 60):
+        assert current(tmp_path) == before
+        leave_shard(tmp_path, "recommendations", top_k("ann", 9, ["coat"]))
+    assert current(tmp_path) == [("ann", 1, "coat", 9), ("bob", 1, "coat", 5)]
+
+
 def test_shards_of_a_killed_run_are_folded_in_at_the_next_start(tmp_path: Path) -> None:
     publish_records(tmp_path, RECORDS, "run-0")
     leave_shard(tmp_path, "recommendations", top_k("dan", 7, ["boots"]))
