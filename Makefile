@@ -56,7 +56,7 @@ $(VENV)/bin/python:
 	@for candidate in python3 python3.13 python3.12 python3.11; do \
 	  command -v "$$candidate" > /dev/null || continue; \
 	  "$$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2> /dev/null || continue; \
-	  found=$$candidate; \
+	  found=$${found:-$$candidate}; \
 	  "$$candidate" -c 'import ensurepip, venv' 2> /dev/null || continue; \
 	  echo "making $(VENV) with $$("$$candidate" --version)"; \
 	  exec "$$candidate" -m venv --clear $(VENV); \

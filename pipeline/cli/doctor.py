@@ -24,6 +24,7 @@ EXAMPLE: Final = "livelist doctor"
 NEEDED: Final = (
     "apache-beam",
     "duckdb",
+    "msgpack",
     "numpy",
     "pyarrow",
     "pyyaml",
