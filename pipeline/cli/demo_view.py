@@ -138,13 +138,14 @@ def read_as(tables: Path, said: Said) -> str:
 
 def show_end(console: Console, report: RunReport, files: DemoFiles, seconds: float) -> None:
     """The accounting, where the tables are, and what to try next."""
-    query = f"select rank, item_id, reasons[1].text from '{files.after}/recommendations_latest/*.parquet'"
+    latest = f"{files.after}/recommendations_latest/*.parquet"
+    query = f"select rank, item_id, reasons[1].text as why from '{latest}' where user_id = 'nora'"
     livelist, python = _command("livelist"), _command("python")
     commands = (
         f"{livelist} recommend --output {files.after} --user nora",
         f"{livelist} run --input {files.events} --items {files.items} --output out/run",
         f'{livelist} score "It runs small, but the fabric is lovely."',
-        f'{python} -c "import duckdb; print(duckdb.sql(\\"{query} where user_id = 'nora'\\"))"',
+        f'{python} -c "import duckdb; print(duckdb.sql(\\"{query}\\"))"',
     )
     console.print(Text(f"\nEvery record is accounted for: {report.accounting.as_line()}"), soft_wrap=True)
     console.print(Text(f"Two runs in {seconds:.0f} s; Parquet tables in {files.before}/ and {files.after}/"))
