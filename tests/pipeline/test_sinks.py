@@ -99,7 +99,7 @@ def test_records_in_windows_are_published_once(tmp_path: Path) -> None:
 
 
 def test_replace_leaves_nothing_of_the_run_before(tmp_path: Path) -> None:
-    write_tables(tmp_path / "out", RECORDS)
+    publish_records(tmp_path / "out", RECORDS, "run-1")
     write_tables(tmp_path / "out", {"recommendations": [top_k("dan", 1, ["coat"])]}, run_id="run-2")
     assert current(tmp_path / "out") == [("dan", 1, "coat", 1)]
     assert visible_files(tmp_path / "out") == ONE_FILE_EACH
@@ -128,13 +128,15 @@ def test_append_keeps_history_and_lets_the_newest_list_stand(tmp_path: Path) -> 
 
 
 def test_a_tombstone_of_a_later_run_removes_the_list(tmp_path: Path) -> None:
-    write_tables(tmp_path / "out", RECORDS)
-    write_tables(tmp_path / "out", {"recommendations": [top_k("ann", 9, tombstone=True)]}, "append", "run-2")
+    publish_records(tmp_path / "out", RECORDS, "run-1")
+    publish_records(
+        tmp_path / "out", {"recommendations": [top_k("ann", 9, tombstone=True)]}, "run-2", "append"
+    )
     assert current(tmp_path / "out") == [("bob", 1, "coat", 5)]
 
 
 def test_appending_to_an_empty_folder_is_a_first_run(tmp_path: Path) -> None:
-    write_tables(tmp_path / "out", RECORDS, "append")
+    publish_records(tmp_path / "out", RECORDS, "run-1", "append")
     assert len(current(tmp_path / "out")) == 3
 
 
@@ -147,7 +149,7 @@ SMALL = TableLimits(shard_rows=500, range_bytes=80_000, file_bytes=3_000, latest
 
 def test_a_table_beyond_the_limits_is_sorted_in_parts_and_split_into_files(tmp_path: Path) -> None:
     lists = random.Random(1).sample(many_lists(1_800), 1_800)
-    write_tables(tmp_path / "out", {"recommendations": lists}, limits=SMALL)
+    publish_records(tmp_path / "out", {"recommendations": lists}, "run-1", limits=SMALL, shards=3)
     latest = sorted((tmp_path / "out" / "recommendations_latest").iterdir())
     assert [path.name for path in latest] == [f"part-run-1-{n:05d}.parquet" for n in range(4)]
     assert len(list((tmp_path / "out" / "recommendations").iterdir())) > 1
@@ -215,7 +217,7 @@ except Exception as error:
 
 
 def test_a_disk_that_fills_up_is_a_clear_error_and_leaves_the_old_tables(tmp_path: Path) -> None:
-    write_tables(tmp_path / "out", RECORDS)
+    publish_records(tmp_path / "out", RECORDS, "run-1")
     before = {path: (tmp_path / "out" / path).read_bytes() for path in visible_files(tmp_path / "out")}
     run = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(tmp_path / "out")], capture_output=True, text=True, check=False
