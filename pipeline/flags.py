@@ -176,7 +176,9 @@ def _add_output_flags(parser: argparse.ArgumentParser) -> None:
 def add_model_flags(parser: argparse.ArgumentParser) -> None:
     """Which encoder reads the texts, and on what."""
     add = parser.add_argument_group("scoring").add_argument
-    add("--model", metavar="FOLDER", help="an exported model, or none to score no texts (default: the shipped one)")
+    add(
+        "--model", metavar="FOLDER", help="an exported model; none: score no texts (default: the shipped one)"
+    )
     add("--topics", metavar="FILE", help="YAML of topics and intents (default: the shipped one)")
     add(
         "--providers",

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def quiet_libraries() -> None:
-    """Keep third parties' warnings off the screen; errors still come through. Call before importing Beam."""
+    """Keep third parties' logs off the screen: what fails is raised. Call before importing Beam."""
     if "--debug" in sys.argv:
         return
-    logging.getLogger().setLevel(logging.ERROR)
+    logging.getLogger().setLevel(logging.CRITICAL)
     logging.lastResort = None
     warnings.simplefilter("ignore")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")

@@ -27,6 +27,7 @@ COMMANDS: Final[dict[str, str]] = {
     "schema": "the JSON Schemas of input and the columns of the tables",
 }
 
+INTERRUPTED: Final = 130
 EXIT_CODES: Final = """exit codes:
   0    done
   1    something else went wrong, or `validate` found rejects, or `doctor` something broken
@@ -43,21 +44,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     try:
         return _dispatch([argument for argument in arguments if argument != "--debug"])
-    except KeyboardInterrupt:
-        print("livelist: interrupted; tables of an unfinished run are not published", file=sys.stderr)
-        return 130
     except BrokenPipeError:
         _leave_quietly()
-    except LivelistError as error:
+    except (KeyboardInterrupt, Exception) as error:
         if debug:
             raise
-        print(f"livelist: {one_line(error)}", file=sys.stderr)
-        return error.exit_code
-    except Exception as error:
-        if debug:
-            raise
-        print(f"livelist: {type(error).__name__}: {one_line(error)} (--debug shows where)", file=sys.stderr)
-        return 1
+        message, exit_code = explain_failure(error)
+        print(f"livelist: {message}", file=sys.stderr)
+        return exit_code
+
+
+def explain_failure(error: BaseException) -> tuple[str, int]:
+    """One line about an error, and the exit code; a runner wraps what a step raised, so causes count."""
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in chain:
+        chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    if any(isinstance(each, KeyboardInterrupt) for each in chain) or "KeyboardInterrupt [" in str(error):
+        return "interrupted; tables of an unfinished run are not published", INTERRUPTED
+    for each in chain:
+        if isinstance(each, LivelistError):
+            return one_line(each), each.exit_code
+    return f"{type(error).__name__}: {one_line(error)} (--debug shows where)", 1
 
 
 def _dispatch(arguments: list[str]) -> int:

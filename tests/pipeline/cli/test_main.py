@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import pytest
 
-from models.errors import InputError
+from models.errors import InputError, OutputError
 from pipeline.cli import main as cli
-from pipeline.cli.main import COMMANDS, main
+from pipeline.cli.main import COMMANDS, explain_failure, main
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
@@ -107,6 +107,27 @@ def test_a_failure_is_one_line_and_an_exit_code(
     monkeypatch.setattr(cli, "_dispatch", failing(error))
     assert main(["run"]) == code
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("inside", "code", "said"),
+    [
+        (OutputError("the disk is full"), 4, "the disk is full"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_what_a_runner_has_wrapped_is_told_as_what_it_was(
+    inside: BaseException, code: int, said: str
+) -> None:
+    try:
+        try:
+            raise inside
+        except BaseException as error:
+            raise RuntimeError("something [while running 'WriteTables']") from error
+    except RuntimeError as wrapped:
+        message, exit_code = explain_failure(wrapped)
+    assert exit_code == code
+    assert message.startswith(said)
 
 
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
