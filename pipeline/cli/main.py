@@ -6,13 +6,15 @@ that needs them, when it runs.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
-from models.errors import LivelistError, UsageError
+from models.errors import LivelistError, OutputError, UsageError
 from pipeline.cli.parsing import CommandParser, nearest, one_line
 
 #: Command -> what it does, in the order of `livelist --help`; each is `pipeline/cli/<command>.py`.
@@ -66,7 +68,15 @@ def explain_failure(error: BaseException) -> tuple[str, int]:
     for each in chain:
         if isinstance(each, LivelistError):
             return one_line(each), each.exit_code
+    if any(_is_full_disk(each) for each in chain):
+        return f"the disk is full ({one_line(error)}); free some space and run again", OutputError.exit_code
     return f"{type(error).__name__}: {one_line(error)} (--debug shows where)", 1
+
+
+def _is_full_disk(error: BaseException) -> bool:
+    """NumPy gives no errno, and a runner keeps neither type nor errno."""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return full or re.search(r"No space left on device|\d+ requested and \d+ written", str(error)) is not None
 
 
 def _dispatch(arguments: list[str]) -> int:

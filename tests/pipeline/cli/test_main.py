@@ -114,6 +114,8 @@ def test_a_failure_is_one_line_and_an_exit_code(
     [
         (OutputError("the disk is full"), 4, "the disk is full"),
         (KeyboardInterrupt(), 130, "interrupted"),
+        (OSError(28, "No space left on device"), 4, "the disk is full"),
+        (OSError("31823 requested and 16352 written"), 4, "the disk is full"),
     ],
 )
 def test_what_a_runner_has_wrapped_is_told_as_what_it_was(
