@@ -20,6 +20,7 @@ from transforms.account_for_input import AccountForInput
 from transforms.aggregate_trends import AggregateTrends
 from transforms.build_index import BuildIndex, item_text
 from transforms.describe_accepted import DescribeAccepted
+from transforms.measure_quality import MeasureQuality
 from transforms.rank_top_k import RankLive, RankTopK
 from transforms.suppress_unchanged import SuppressUnchanged
 from transforms.update_state import UpdateUserState
@@ -69,13 +70,14 @@ def build_recommender(
     accepted = joined.accepted | "DescribeAccepted" >> DescribeAccepted(config.policy.rating_scale)
     told = accepted | "AggregateTrends" >> AggregateTrends(config.trend_window_seconds)
     failed = scored.dead_letters | "CountFailed" >> beam.Map(_count_dead_letter)
+    checks = accepted | "MeasureQuality" >> MeasureQuality(index, config.trend_window_seconds)
     books = (*accounting, failed, joined.accounting) | "AccountForInput" >> AccountForInput()
     return {
         "recommendations": lists,
         "scored_feedback": accepted,
         "trends": told.trends,
         "alerts": told.alerts,
-        "quality": books,
+        "quality": (books, checks) | "AllQuality" >> beam.Flatten(),
         "dead_letters": scored.dead_letters,
         "quarantine": joined.quarantine,
     }
@@ -122,25 +124,30 @@ def build_live_recommender(
     score_feedback: beam.PTransform,
     config: RecommenderConfig,
     refresh_every_seconds: float = 1.0,
+    wait_in: str = "",
 ) -> dict[str, beam.PCollection]:
     """The endless form: lists follow the panes of event time, ranked by the index that is published.
 
     `events` carry their event times as timestamps. A list that shows nothing new is held back
     until it does, or until the drain. The index is learned by bounded runs over the same log.
+
+    Engines that keep no time are told by `wait_in`, a name of the run: there the panes are bundles,
+    nothing waits for a shuffle or a timer, and the launcher emits at the end what was held back.
     """
     scored = events | "ScoreFeedback" >> score_feedback
     joined = scored.scored | "UpdateUserState" >> UpdateUserState(
-        config.state, config.policy, refresh_every_seconds
+        config.state, config.policy, refresh_every_seconds, keeps_time=not wait_in
     )
     refreshed = joined.refreshes | "RankLive" >> RankLive(
         config.index_root, config.k, config.state, config.policy, config.ranking
     )
-    emitted = refreshed | "SuppressUnchanged" >> SuppressUnchanged()
+    emitted = refreshed | "SuppressUnchanged" >> SuppressUnchanged(wait_in)
     return {
         "recommendations": emitted.lists,
         "scored_feedback": joined.accepted
         | "DescribeAccepted" >> DescribeAccepted(config.policy.rating_scale),
-        "accounting": (joined.accounting, emitted.accounting) | "LiveAccounting" >> beam.Flatten(),
+        "accounting": joined.accounting,
+        "suppressed": emitted.accounting,
         "dead_letters": scored.dead_letters,
         "quarantine": joined.quarantine,
     }
