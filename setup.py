@@ -24,6 +24,7 @@ EXTRAS = {
     "test": [
         "build>=1.2",
         "hypothesis>=6.112,<7",
+        "jsonschema>=4.20,<5",
         "mypy>=1.13,<3",
         "pandas>=2.2,<4",
         "pytest>=8.3,<10",
