@@ -17,15 +17,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="torch and transformers are missing: make test-all"))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """List the reasons behind skipped and deselected tests."""
     reasons: Counter[str] = Counter()
+    elsewhere = "make test runs them" if config.option.markexpr else "deselected"
     for report in terminalreporter.stats.get("skipped", []):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         reasons[reason.removeprefix("Skipped: ")] += 1
     for item in terminalreporter.stats.get("deselected", []):
         names = sorted({mark.name for mark in item.iter_markers()} & {"train", "java"})
-        reasons["needs " + " and ".join(names) + ": make test-all" if names else "deselected"] += 1
+        reasons[f"needs {' and '.join(names)}: make test-all" if names else elsewhere] += 1
     if not reasons:
         return
     terminalreporter.section("left out")
