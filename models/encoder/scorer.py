@@ -82,8 +82,8 @@ class TextScorer:
         self.artefact = artefact
         self._session = shared_session(artefact, providers)
         self._tokenizer = TextTokenizer(artefact.tokenizer, artefact.max_length)
-        self._threads = threads or len(os.sched_getaffinity(0))
-        self._pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
+        count = threads or usable_cores()
+        self._pool = ThreadPoolExecutor(count, "encoder") if count > 1 else None
         self._cache = _RecentTexts(CACHED_TEXTS)
         self._labels = LabelMatcher(topics or default_catalogue(), self.embed)
 
@@ -130,6 +130,10 @@ class TextScorer:
         )
         return [results[text] for text in texts], statistics
 
+    def forget(self) -> None:
+        """Empties the cache of recent texts, for measurements."""
+        self._cache = _RecentTexts(CACHED_TEXTS)
+
     def embed(self, texts: Sequence[str]) -> Floats:
         """Unit vectors of shape (texts, dimension), float32."""
         outputs = self._map(lambda _, ids: self._session.run(ids), texts, self._tokenizer.encode(texts))
@@ -172,6 +176,11 @@ class TextScorer:
             model_version=self.model_version,
         )
         return ScoredText(score, output.embedding.astype("<f2").tobytes())
+
+
+def usable_cores() -> int:
+    """The cores this process may run on, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def unreadable(text: object) -> str:

@@ -1,4 +1,4 @@
-"""Builds the default model: pretrained MiniLM, int8, with linear sentiment and intensity heads.
+"""Builds the default model: pretrained MiniLM, int8, with sentiment and intensity heads.
 
     python -m models.export.build_default_model --reviews clothing.csv.zip --output models/default
 
@@ -37,11 +37,20 @@ from models.export.calibration import choose_scales, reference_embedding
 from models.export.checkpoint import Bert, Floats, pretrained_folder, read_bert
 from models.export.corpora import CLOTHING, MORE_CORPORA, Corpus, LabelledText, balance
 from models.export.graph import CONTRIB, OPSET, GraphWriter, LayerScales, QuantizedEncoder
-from models.export.heads import POOLED_LAYERS, Heads, add_heads, add_pooling, fit_heads, sentiment_metrics
+from models.export.heads import (
+    POOLED_LAYERS,
+    Evidence,
+    Heads,
+    add_heads,
+    add_pooling,
+    fit_heads,
+    sentiment_metrics,
+)
 
 NAME = "livelist-minilm-l6-q8"
 MAX_LENGTH = 256
 CALIBRATION_TEXTS = 250
+SHORT_TEXT = 40  # characters
 COSINE_TEXTS = 400
 TRAIN_PER_CLASS, HELD_OUT_PER_CLASS = 2500, 600
 THREADS = 2
@@ -66,11 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder = pretrained_folder()
     tokenizer = TextTokenizer(plain_tokenizer(folder), MAX_LENGTH)
     bert = read_bert(folder)
-    sample = spread([text.text for text in learnt], CALIBRATION_TEXTS)
+    sample = calibration_texts([text.text for text in learnt])
     encoder = Encoder(bert, tokenizer, choose_scales(bert, tokenizer.encode(sample)))
     _say("static scales chosen")
-    features = extract_features(encoder, [text.text for text in learnt])
-    heads = fit_heads(features, learnt)
+    heads = fit_heads(extract_evidence(encoder, [text.text for text in learnt]), learnt)
     _say("heads fitted")
     model = build_model(encoder, heads)
     metrics = measure(encoder, model, learnt, held_out)
@@ -115,6 +123,12 @@ def spread(texts: Sequence[str], count: int) -> list[str]:
     return [texts[i] for i in np.linspace(0, len(texts) - 1, count).astype(int)]
 
 
+def calibration_texts(texts: Sequence[str]) -> list[str]:
+    """Texts of every set, and as many very short ones: they differ most from the average."""
+    short = sorted({text for text in texts if len(text) < SHORT_TEXT})
+    return spread(texts, CALIBRATION_TEXTS) + spread(short, CALIBRATION_TEXTS)
+
+
 def plain_tokenizer(folder: Path) -> str:
     """The checkpoint's tokenizer as JSON, without its padding and truncation."""
     tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_NAME))
@@ -123,14 +137,15 @@ def plain_tokenizer(folder: Path) -> str:
     return str(tokenizer.to_str())
 
 
-def extract_features(encoder: Encoder, texts: Sequence[str]) -> Floats:
-    """What the heads read, from the int8 graph itself, shape (texts, features)."""
+def extract_evidence(encoder: Encoder, texts: Sequence[str]) -> Evidence:
+    """What the heads read, from the int8 graph itself."""
     graph = GraphWriter()
     _, features = add_pooling(graph, QuantizedEncoder(graph, encoder.bert, encoder.scales).hidden_states())
     graph.output(features, "features")
     width = encoder.bert.hidden * len(POOLED_LAYERS)
     model = graph.model({"features": ("batch", width)}).SerializeToString()
-    return _run(model, encoder.tokenizer, texts)[0]
+    pooled = _run(model, encoder.tokenizer, texts)[0]
+    return Evidence(pooled, encoder.tokenizer.encode(texts), len(encoder.bert.words))
 
 
 def build_model(encoder: Encoder, heads: Heads) -> bytes:

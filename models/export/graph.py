@@ -73,17 +73,25 @@ class StaticScale:
 
 @dataclass(frozen=True, slots=True)
 class LayerScales:
-    """The statically rounded inputs of one layer; the second feed-forward's is scaled token by token."""
+    """How the inputs of one layer's matrices become uint8.
+
+    The attention's context and the second feed-forward's input are scaled token by token: what a word of
+    a very short text attends to, and a GELU's largest values, lie outside any range fixed beforehand.
+    """
 
     qkv: StaticScale
-    context: StaticScale
     feed_in: StaticScale
+    context_smooth: Floats  # divides each channel of the context
 
 
 # A gelu output lies in [-0.17, its token's maximum]; these levels keep both ends without clipping.
 FEED_ZERO = 32
 FEED_LEVELS = 255 - FEED_ZERO
 FEED_SMALLEST_MAXIMUM = 1.2
+# A context is about symmetric.
+CONTEXT_ZERO = 128
+CONTEXT_LEVELS = 127
+CONTEXT_SMALLEST_MAXIMUM = 1e-4
 
 
 def quantize_columns(weight: Floats) -> tuple[NDArray[np.int8], Floats]:
@@ -118,18 +126,17 @@ class QuantizedEncoder:
         return self._norm(g.node("Add", g.node("Mul", words, scale), positions), self.bert.norm)
 
     def _layer(self, x: str, layer: Layer, scales: LayerScales) -> str:
-        context = self._round(self._attention(x, layer, scales), scales.context, smoothed=True)
-        attended = self._matmul(context, layer.attention_output, scales.context)
-        x = self._norm(self.graph.node("Add", attended, x), layer.attention_norm)
-        fed = self._matmul(self._round(x, scales.feed_in), layer.feed_in, scales.feed_in)
-        fed = self._feed_out(self.graph.node("Gelu", fed, domain=CONTRIB), layer.feed_out)
-        return self._norm(self.graph.node("Add", fed, x), layer.output_norm)
+        g = self.graph
+        attended = self._attention_output(self._attention(x, layer, scales), layer, scales)
+        x = self._norm(g.node("Add", attended, x), layer.attention_norm)
+        fed = self._feed_out(g.node("Gelu", self._feed_in(x, layer, scales), domain=CONTRIB), layer)
+        return self._norm(g.node("Add", fed, x), layer.output_norm)
 
     def _attention(self, x: str, layer: Layer, scales: LayerScales) -> str:
         """Values leave divided by the context's smoothing, so that rounding the context needs no product."""
         hidden = self.bert.hidden
         divide = np.ones(3 * hidden, np.float32)
-        divide[2 * hidden :] = scales.context.smooth
+        divide[2 * hidden :] = scales.context_smooth
         qkv = Linear(layer.qkv.weight / divide, layer.qkv.bias / divide)
         weight, column_scales = quantize_columns(qkv.weight * scales.qkv.smooth[:, None])
         g = self.graph
@@ -139,32 +146,48 @@ class QuantizedEncoder:
             domain=CONTRIB, num_heads=self.bert.heads,
         )  # fmt: skip
 
-    def _feed_out(self, x: str, linear: Linear) -> str:
-        """The only input with outliers too rare for a fixed scale: rounded by its own token's maximum."""
-        g = self.graph
-        largest = g.node("ReduceMax", x, axes=[-1], keepdims=1)
-        largest = g.node("Max", largest, g.constant(np.float32(FEED_SMALLEST_MAXIMUM)))
-        levels = g.node("Div", g.constant(np.float32(FEED_LEVELS)), largest)
-        one, zero = g.constant(np.float32(1)), g.constant(np.uint8(FEED_ZERO))
-        rounded = g.node("QuantizeLinear", g.node("Mul", x, levels), one, zero)
-        weight, scales = quantize_columns(linear.weight)
-        product = g.node(
-            "MatMulIntegerToFloat", rounded, g.constant(weight), one, g.constant(scales), zero, domain=CONTRIB
-        )
-        return g.node("Add", g.node("Div", product, levels), g.constant(linear.bias))
+    def _attention_output(self, context: str, layer: Layer, scales: LayerScales) -> str:
+        largest = self.graph.node("ReduceMax", self.graph.node("Abs", context), axes=[-1], keepdims=1)
+        levels = self._levels(largest, CONTEXT_LEVELS, CONTEXT_SMALLEST_MAXIMUM)
+        linear = layer.attention_output
+        smoothed = Linear(linear.weight * scales.context_smooth[:, None], linear.bias)
+        return self._token_matmul(context, levels, CONTEXT_ZERO, smoothed)
 
-    def _matmul(self, rounded: str, linear: Linear, scale: StaticScale) -> str:
-        g = self.graph
-        weight, column_scales = quantize_columns(linear.weight * scale.smooth[:, None])
+    def _feed_in(self, x: str, layer: Layer, scales: LayerScales) -> str:
+        g, scale = self.graph, scales.feed_in
+        weight, column_scales = quantize_columns(layer.feed_in.weight * scale.smooth[:, None])
         return g.node(
-            "MatMulIntegerToFloat", rounded, g.constant(weight), self._scale(scale),
-            g.constant(column_scales), self._zero(scale), "", g.constant(linear.bias), domain=CONTRIB,
+            "MatMulIntegerToFloat", self._round(x, scale), g.constant(weight), self._scale(scale),
+            g.constant(column_scales), self._zero(scale), "", g.constant(layer.feed_in.bias), domain=CONTRIB,
         )  # fmt: skip
 
-    def _round(self, x: str, scale: StaticScale, smoothed: bool = False) -> str:
-        if not smoothed:
-            x = self.graph.node("Mul", x, self.graph.constant(1 / scale.smooth))
-        return self.graph.node("QuantizeLinear", x, self._scale(scale), self._zero(scale))
+    def _feed_out(self, x: str, layer: Layer) -> str:
+        largest = self.graph.node("ReduceMax", x, axes=[-1], keepdims=1)
+        return self._token_matmul(
+            x, self._levels(largest, FEED_LEVELS, FEED_SMALLEST_MAXIMUM), FEED_ZERO, layer.feed_out
+        )
+
+    def _levels(self, largest: str, levels: int, smallest: float) -> str:
+        """Levels of uint8 a unit of the input, per token."""
+        g = self.graph
+        return g.node(
+            "Div", g.constant(np.float32(levels)), g.node("Max", largest, g.constant(np.float32(smallest)))
+        )
+
+    def _token_matmul(self, x: str, levels: str, zero: int, linear: Linear) -> str:
+        g = self.graph
+        one, zero_point = g.constant(np.float32(1)), g.constant(np.uint8(zero))
+        rounded = g.node("QuantizeLinear", g.node("Mul", x, levels), one, zero_point)
+        weight, scales = quantize_columns(linear.weight)
+        product = g.node(
+            "MatMulIntegerToFloat", rounded, g.constant(weight), one, g.constant(scales), zero_point,
+            domain=CONTRIB,
+        )  # fmt: skip
+        return g.node("Add", g.node("Div", product, levels), g.constant(linear.bias))
+
+    def _round(self, x: str, scale: StaticScale) -> str:
+        smoothed = self.graph.node("Mul", x, self.graph.constant(1 / scale.smooth))
+        return self.graph.node("QuantizeLinear", smoothed, self._scale(scale), self._zero(scale))
 
     def _norm(self, x: str, norm: Norm) -> str:
         g = self.graph

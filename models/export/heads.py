@@ -1,4 +1,8 @@
-"""Linear heads on the frozen encoder, and the numbers that say how good they are."""
+"""Linear heads on the frozen encoder and on the words themselves.
+
+A head reads the pooled layers of the encoder, which know what a sentence means, and a table with one row a
+token, which knows what single words say about liking. Each alone was worse on every held-out set.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from onnx import TensorProto
+from torch.nn import functional
 
 from models.export.checkpoint import Floats, Linear
 from models.export.corpora import NEUTRAL, POSITIVE, LabelledText
@@ -17,17 +23,41 @@ from models.export.graph import GraphWriter
 #: maxima gave nothing on the held-out sets.
 POOLED_LAYERS = (-1, -2, -3)
 RIDGE = 1e-3
+WORD_RIDGE = 2e-3
+WORD_SCALE = 2.0  # of the words' inverse document frequency, so that both parts learn at one pace
+STEPS = 100
 NEUTRAL_WEIGHT = 0.7  # half-hearted texts are the smallest and noisiest class
 
 Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Heads:
-    """`sentiment` gives three logits, `intensity` one, both from pooled features (features,)."""
+class Head:
+    """Logits = features @ linear.weight + linear.bias + sum of the tokens' rows of `words` / sqrt(tokens)."""
 
-    sentiment: Linear
-    intensity: Linear
+    linear: Linear  # (features, outputs)
+    words: Floats  # (vocabulary, outputs)
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """`sentiment` gives three logits, `intensity` one."""
+
+    sentiment: Head
+    intensity: Head
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the heads learn from: pooled features (texts, features) and the texts' token ids."""
+
+    features: Floats
+    ids: list[list[int]]
+    vocabulary: int
+
+    def take(self, rows: NDArray[np.bool_]) -> Evidence:
+        """The texts of some rows."""
+        return Evidence(self.features[rows], [self.ids[i] for i in np.flatnonzero(rows)], self.vocabulary)
 
 
 def add_pooling(graph: GraphWriter, states: Sequence[str]) -> tuple[str, str]:
@@ -36,29 +66,53 @@ def add_pooling(graph: GraphWriter, states: Sequence[str]) -> tuple[str, str]:
     return means[0], graph.node("Concat", *means, axis=-1)
 
 
-def add_heads(graph: GraphWriter, features: str, heads: Heads) -> tuple[str, str]:
+def add_heads(graph: GraphWriter, features: str, heads: Heads, ids: str = "input_ids") -> tuple[str, str]:
     """Names of the sentiment probabilities (batch, 3) and the intensity (batch, 1)."""
-    logits = [
-        graph.node("Gemm", features, graph.constant(head.weight), graph.constant(head.bias))
-        for head in (heads.sentiment, heads.intensity)
-    ]
-    return graph.node("Softmax", logits[0], axis=-1), graph.node("Sigmoid", logits[1])
+    tokens = graph.node("Shape", ids, start=1, end=2)
+    root = graph.node("Sqrt", graph.node("Cast", tokens, to=TensorProto.FLOAT))
+    sentiment, intensity = (
+        _add_head(graph, features, head, ids, root) for head in (heads.sentiment, heads.intensity)
+    )
+    return graph.node("Softmax", sentiment, axis=-1), graph.node("Sigmoid", intensity)
 
 
-def fit_heads(features: Floats, texts: Sequence[LabelledText]) -> Heads:
+def _add_head(graph: GraphWriter, features: str, head: Head, ids: str, root: str) -> str:
+    linear = graph.node(
+        "Gemm", features, graph.constant(head.linear.weight), graph.constant(head.linear.bias)
+    )
+    rows = graph.node("Gather", graph.constant(head.words), ids)
+    axis = graph.constant(np.array([1], np.int64))
+    words = graph.node("Div", graph.node("ReduceSum", rows, axis, keepdims=0), root)
+    return graph.node("Add", linear, words)
+
+
+def fit_heads(evidence: Evidence, texts: Sequence[LabelledText]) -> Heads:
     """Heads from the training folds: every set and class weighs as the root of its size."""
     labels = np.array([text.sentiment for text in texts])
     weights = _weights(texts, labels)
+    targets = np.eye(3, dtype=np.float32)[labels]
     inner = np.arange(len(texts)) % 10 == 0
-    trial = _fit(features[~inner], np.eye(3, dtype=np.float32)[labels[~inner]], weights[~inner])
-    temperature = _temperature(_apply(features[inner], trial), labels[inner], weights[inner])
-    sentiment = _fit(features, np.eye(3, dtype=np.float32)[labels], weights)
+    trial = _fit(evidence.take(~inner), targets[~inner], weights[~inner])
+    logits = _apply(evidence.take(inner), trial)
+    temperature = _temperature(logits, labels[inner], weights[inner])
     rated = np.array([text.intensity is not None for text in texts])
     strengths = np.array([text.intensity or 0.0 for text in texts], np.float32)[rated]
-    both = np.stack([strengths, 1 - strengths], axis=1)
-    pair = _fit(features[rated], both, weights[rated])
-    intensity = Linear(pair.weight[:, :1] - pair.weight[:, 1:], pair.bias[:1] - pair.bias[1:])
-    return Heads(Linear(sentiment.weight / temperature, sentiment.bias / temperature), intensity)
+    pair = _fit(evidence.take(rated), np.stack([strengths, 1 - strengths], axis=1), weights[rated])
+    return Heads(
+        _scaled(_fit(evidence, targets, weights), 1 / temperature),
+        Head(
+            Linear(
+                pair.linear.weight[:, :1] - pair.linear.weight[:, 1:],
+                pair.linear.bias[:1] - pair.linear.bias[1:],
+            ),
+            pair.words[:, :1] - pair.words[:, 1:],
+        ),
+    )
+
+
+def _scaled(head: Head, factor: float) -> Head:
+    by = np.float32(factor)
+    return Head(Linear(head.linear.weight * by, head.linear.bias * by), head.words * by)
 
 
 def _weights(texts: Sequence[LabelledText], labels: Ints) -> Floats:
@@ -68,28 +122,56 @@ def _weights(texts: Sequence[LabelledText], labels: Ints) -> Floats:
     return np.where(labels == NEUTRAL, NEUTRAL_WEIGHT * weights, weights).astype(np.float32)
 
 
-def _fit(features: Floats, targets: Floats, weights: Floats) -> Linear:
-    """Ridge softmax regression by L-BFGS on standardised features, with the standardisation folded in."""
-    mean, spread = features.mean(axis=0), features.std(axis=0) + 1e-3
-    x, y, w = (torch.from_numpy(a) for a in ((features - mean) / spread, targets, weights / weights.sum()))
+def _fit(evidence: Evidence, targets: Floats, weights: Floats) -> Head:
+    """Ridge softmax regression by L-BFGS on standardised inputs, with the standardisation folded in."""
+    mean, spread = evidence.features.mean(axis=0), evidence.features.std(axis=0) + 1e-3
+    rarity = _rarity(evidence)
+    tokens, starts, values = _word_bags(evidence, rarity)
+    x, y, w = (
+        torch.from_numpy(a) for a in ((evidence.features - mean) / spread, targets, weights / weights.sum())
+    )
     matrix = torch.zeros(x.shape[1], y.shape[1], requires_grad=True)
+    table = torch.zeros(evidence.vocabulary, y.shape[1], requires_grad=True)
     bias = torch.zeros(y.shape[1], requires_grad=True)
-    optimizer = torch.optim.LBFGS([matrix, bias], max_iter=100, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS([matrix, table, bias], max_iter=STEPS, line_search_fn="strong_wolfe")
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
-        loss = -((torch.log_softmax(x @ matrix + bias, dim=1) * y).sum(dim=1) * w).sum()
-        loss = loss + RIDGE * matrix.square().sum()
+        words = functional.embedding_bag(tokens, table, starts, mode="sum", per_sample_weights=values)
+        logits = x @ matrix + bias + words
+        loss = -((torch.log_softmax(logits, dim=1) * y).sum(dim=1) * w).sum()
+        loss = loss + RIDGE * matrix.square().sum() + WORD_RIDGE * table.square().sum()
         loss.backward()
         return loss
 
     optimizer.step(closure)
     weight: Floats = matrix.detach().numpy() / spread[:, None]
-    return Linear(weight, (bias.detach().numpy() - mean @ weight).astype(np.float32))
+    offset: Floats = (bias.detach().numpy() - mean @ weight).astype(np.float32)
+    return Head(Linear(weight, offset), table.detach().numpy() * rarity[:, None])
 
 
-def _apply(features: Floats, head: Linear) -> Floats:
-    return features @ head.weight + head.bias
+def _rarity(evidence: Evidence) -> Floats:
+    """Inverse document frequency of every token, 0 for those in fewer than two texts."""
+    texts = np.zeros(evidence.vocabulary)
+    for ids in evidence.ids:
+        texts[np.unique(ids)] += 1
+    rarity = WORD_SCALE * np.log((len(evidence.ids) + 1) / (texts + 1))
+    return np.where(texts > 1, rarity, 0).astype(np.float32)
+
+
+def _word_bags(evidence: Evidence, rarity: Floats) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """All tokens in a row, where each text begins, and each token's rarity over the root of its length."""
+    lengths = np.array([len(ids) for ids in evidence.ids])
+    tokens = np.concatenate(evidence.ids).astype(np.int64)
+    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
+    values = (rarity[tokens] / np.sqrt(np.repeat(lengths, lengths))).astype(np.float32)
+    return torch.from_numpy(tokens), torch.from_numpy(starts), torch.from_numpy(values)
+
+
+def _apply(evidence: Evidence, head: Head) -> Floats:
+    words = np.stack([head.words[ids].sum(axis=0) / np.sqrt(len(ids)) for ids in evidence.ids])
+    logits: Floats = evidence.features @ head.linear.weight + head.linear.bias + words
+    return logits
 
 
 def _temperature(logits: Floats, labels: Ints, weights: Floats) -> float:

@@ -1,0 +1,148 @@
+"""The torch side: our reference is BERT, our int8 graph is close to it, and batches change nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+onnx = pytest.importorskip("onnx", reason="onnx is missing: make test-all")
+torch = pytest.importorskip("torch", reason="torch is missing: make test-all")
+transformers = pytest.importorskip("transformers", reason="transformers is missing: make test-all")
+
+import onnxruntime  # noqa: E402
+
+from models.export import heads as fitting  # noqa: E402
+from models.export.calibration import choose_scales, reference_embedding  # noqa: E402
+from models.export.checkpoint import Bert, read_bert  # noqa: E402
+from models.export.corpora import LabelledText, balance, is_held_out, undo_treebank  # noqa: E402
+from models.export.graph import GraphWriter, QuantizedEncoder, quantize_columns  # noqa: E402
+
+pytestmark = pytest.mark.train
+VOCABULARY = 200
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small BERT of random weights."""
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=VOCABULARY, hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
+        intermediate_size=128, max_position_embeddings=64,
+    )  # fmt: skip
+    path = tmp_path_factory.mktemp("bert")
+    transformers.BertModel(config, add_pooling_layer=False).save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def bert(folder: Path) -> Bert:
+    return read_bert(folder)
+
+
+def _texts(count: int, tokens: int) -> list[list[int]]:
+    return np.random.default_rng(1).integers(0, VOCABULARY, (count, tokens)).tolist()
+
+
+def _session(bert: Bert) -> onnxruntime.InferenceSession:
+    graph = GraphWriter()
+    states = QuantizedEncoder(graph, bert, choose_scales(bert, _texts(20, 12))).hidden_states()
+    pooled = graph.node("ReduceMean", states[-1], axes=[1], keepdims=0)
+    graph.output(graph.node("LpNormalization", pooled, axis=-1, p=2), "embedding")
+    model = graph.model({"embedding": ("batch", bert.hidden)}).SerializeToString()
+    return onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+
+
+def test_the_reference_is_the_checkpoint(folder: Path, bert: Bert) -> None:
+    model = transformers.BertModel.from_pretrained(folder, add_pooling_layer=False).eval()
+    for ids in _texts(3, 17):
+        with torch.inference_mode():
+            pooled = model(torch.tensor([ids])).last_hidden_state[0].mean(0).numpy()
+        assert np.allclose(reference_embedding(bert, ids), pooled / np.linalg.norm(pooled), atol=1e-5)
+
+
+def test_the_int8_graph_is_close_to_float32(bert: Bert) -> None:
+    session = _session(bert)
+    for ids in (*_texts(5, 12), *_texts(5, 3), *_texts(2, 60)):
+        embedding = session.run(None, {"input_ids": np.array([ids])})[0][0]
+        assert float(embedding @ reference_embedding(bert, ids)) > 0.999
+
+
+def test_a_text_gives_the_same_in_any_batch(bert: Bert) -> None:
+    session = _session(bert)
+    ids = np.array(_texts(8, 12))
+    together = session.run(None, {"input_ids": ids})[0]
+    alone = np.concatenate([session.run(None, {"input_ids": row[None]})[0] for row in ids])
+    assert np.abs(together - alone).max() < 1e-6
+
+
+def test_columns_are_rounded_to_within_half_a_step() -> None:
+    weight = np.random.default_rng(0).normal(size=(30, 7)).astype(np.float32)
+    rounded, scales = quantize_columns(weight)
+    assert np.all(np.abs(rounded * scales - weight) <= scales / 2 + 1e-7)
+
+
+def _labelled(count: int) -> tuple[fitting.Evidence, list[LabelledText]]:
+    """Feature 0 tells negative from positive, and so does token 1 against token 2."""
+    random = np.random.default_rng(2)
+    texts = [LabelledText("set", str(i), i % 3, abs(i % 3 - 1), False) for i in range(count)]
+    features = random.normal(size=(count, 4)).astype(np.float32)
+    features[:, 0] += np.array([text.sentiment - 1 for text in texts])
+    ids = [[5, (1, 3, 2)[text.sentiment], *random.integers(4, 9, 3).tolist(), 6] for text in texts]
+    return fitting.Evidence(features, ids, 10), texts
+
+
+def test_the_heads_in_the_graph_are_the_heads_that_were_fitted() -> None:
+    evidence, texts = _labelled(300)
+    heads = fitting.fit_heads(evidence, texts)
+    graph = GraphWriter()
+    features = graph.constant(evidence.features[:1], "features")
+    for value, name in zip(
+        fitting.add_heads(graph, features, heads), ("sentiment", "intensity"), strict=True
+    ):
+        graph.output(value, name)
+    model = graph.model({"sentiment": ("batch", 3), "intensity": ("batch", 1)}).SerializeToString()
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    sentiment, intensity = session.run(None, {"input_ids": np.array([evidence.ids[0]])})
+    logits = [fitting._apply(evidence, head)[0] for head in (heads.sentiment, heads.intensity)]
+    assert np.allclose(sentiment[0], fitting.softmax(logits[0]), atol=1e-5)
+    assert np.allclose(intensity[0], 1 / (1 + np.exp(-logits[1])), atol=1e-5)
+
+
+def test_the_heads_learn_what_can_be_learnt() -> None:
+    evidence, texts = _labelled(600)
+    heads = fitting.fit_heads(evidence, texts)
+    probabilities = fitting.softmax(fitting._apply(evidence, heads.sentiment))
+    figures = fitting.sentiment_metrics(probabilities, np.array([text.sentiment for text in texts]))
+    assert figures["auc"] > 0.99
+    assert figures["accuracy_3"] > 0.95
+
+
+def test_auc_counts_ties_as_halves() -> None:
+    positive = np.array([True, True, False, False])
+    assert fitting.auc(positive, np.array([2.0, 1.0, 1.0, 0.0])) == 0.875
+    assert fitting.auc(positive, np.zeros(4)) == 0.5
+
+
+def test_calibration_error_is_the_gap_between_claim_and_truth() -> None:
+    confidence = np.full(100, 0.9, np.float32)
+    assert fitting.calibration_error(confidence, np.arange(100) < 90) == pytest.approx(0, abs=1e-6)
+    assert fitting.calibration_error(confidence, np.arange(100) < 50) == pytest.approx(0.4, abs=1e-6)
+
+
+def test_the_folds_depend_on_the_text_alone() -> None:
+    folds = [is_held_out(f"review {i}") for i in range(2000)]
+    assert folds == [is_held_out(f" Review {i} ") for i in range(2000)]
+    assert 0.17 < np.mean(folds) < 0.23
+
+
+def test_balance_takes_the_same_number_of_each_class() -> None:
+    texts = [LabelledText("set", str(i), min(i % 5, 2), None, False) for i in range(500)]
+    kept = balance(texts, 50)
+    assert [sum(text.sentiment == label for text in kept) for label in range(3)] == [50, 50, 50]
+    assert kept == balance(texts, 50)
+
+
+def test_treebank_spaces_are_undone() -> None:
+    assert undo_treebank("it does n't work , sadly .") == "it doesn't work, sadly."

@@ -1,0 +1,130 @@
+"""The composite scores what has words, lets the rest pass, and loses nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import apache_beam as beam
+import pytest
+from apache_beam.testing.test_pipeline import TestPipeline as Pipeline
+from apache_beam.testing.util import assert_that, equal_to
+
+from models.encoder.scorer import TextScorer
+from models.errors import DeploymentError
+from models.records import DeadLetter, FeedbackEvent, ScoredFeedback, ScoredText
+from models.text import text_hash
+from transforms.score_feedback import ScoreFeedback, TextModelHandler, shared_scorer
+
+CPU = ("CPUExecutionProvider",)
+
+
+def _event(number: int, text: str | None = None) -> FeedbackEvent:
+    kind = "click" if text is None else "review"
+    return FeedbackEvent(
+        f"e{number}", "u", kind, number, item_id="i", text=text, source_position=f"f:{number}"
+    )
+
+
+EVENTS = [
+    _event(0, "the zipper broke after a day"),
+    _event(1),
+    _event(2, "I love it"),
+    _event(3, "I love it"),
+    _event(4, "   "),
+    _event(5, "broken \ud800 pair"),
+    _event(6),
+]
+
+
+def _summary(row: ScoredFeedback) -> tuple[str, float | None]:
+    return row.event.event_id, None if row.score is None else row.score.polarity
+
+
+def _polarity(text: str) -> float:
+    [result] = shared_scorer("default", None, CPU, 2).score([text])
+    assert isinstance(result, ScoredText)
+    return result.score.polarity
+
+
+def test_texts_are_scored_and_the_rest_passes_by() -> None:
+    expected = [
+        ("e0", _polarity("the zipper broke after a day")),
+        ("e1", None),
+        ("e2", _polarity("I love it")),
+        ("e3", _polarity("I love it")),
+        ("e6", None),
+    ]
+    assert expected[0][1] is not None
+    assert expected[0][1] < -0.5
+    with Pipeline() as pipeline:
+        outputs = pipeline | beam.Create(EVENTS) | ScoreFeedback(threads=2)
+        assert_that(outputs.scored | beam.Map(_summary), equal_to(expected))
+
+
+def test_a_text_that_cannot_be_scored_is_a_dead_letter_alone() -> None:
+    def check(letters: Iterable[DeadLetter]) -> None:
+        rows = sorted(letters, key=lambda letter: letter.source_position)
+        assert [(r.stage, r.error_code, r.source_position) for r in rows] == [
+            ("score", "scoring_failed", "f:4"),
+            ("score", "scoring_failed", "f:5"),
+        ]
+        assert "surrogate" in rows[1].reason
+
+    with Pipeline() as pipeline:
+        outputs = pipeline | beam.Create(EVENTS) | ScoreFeedback(threads=2)
+        assert_that(outputs.dead_letters, check)
+
+
+def test_each_text_gives_one_vector_a_bundle() -> None:
+    version = shared_scorer("default", None, CPU, 2).model_version
+    expected = [(text_hash(text), version, 768) for text in ("the zipper broke after a day", "I love it")]
+    with Pipeline() as pipeline:
+        outputs = pipeline | beam.Create(EVENTS) | ScoreFeedback(threads=2)
+        sizes = outputs.text_vectors | beam.Map(lambda row: (row[0], row[1], len(row[2])))
+        assert_that(sizes | beam.Distinct(), equal_to(expected))
+
+
+def test_without_a_model_everything_passes_unscored() -> None:
+    with Pipeline() as pipeline:
+        outputs = pipeline | beam.Create(EVENTS) | ScoreFeedback(model_path=None)
+        assert_that(outputs.scored | beam.Map(_summary), equal_to([(e.event_id, None) for e in EVENTS]))
+        assert_that(outputs.dead_letters, equal_to([]), label="NoDeadLetters")
+        assert_that(outputs.text_vectors, equal_to([]), label="NoVectors")
+
+
+def test_the_work_is_counted_for_its_model_version() -> None:
+    texts = [_event(i, f"review number {i % 5}") for i in range(20)]
+    pipeline = Pipeline()
+    _ = pipeline | beam.Create(texts) | ScoreFeedback(threads=2)
+    result = pipeline.run()
+    result.wait_until_finish()
+    namespace = f"encoder.{shared_scorer('default', None, CPU, 2).model_version}"
+    counters = {
+        counter.key.metric.name: counter.committed
+        for counter in result.metrics().query()["counters"]
+        if counter.key.metric.namespace == namespace
+    }
+    assert counters["texts"] == 20
+    assert counters["encoded"] + counters["cache_hits"] == 20
+    assert counters["encoded"] <= 5
+    assert counters["failed"] == 0
+
+
+def test_the_handler_answers_in_order() -> None:
+    handler = TextModelHandler("default", CPU, None, 2)
+    results = list(handler.run_inference(EVENTS, handler.load_model()))
+    assert [event for event, _ in results] == EVENTS
+    assert [result is None for _, result in results] == [event.text is None for event in EVENTS]
+
+
+def test_a_process_keeps_one_scorer_for_a_configuration() -> None:
+    assert shared_scorer("default", None, CPU, 2) is shared_scorer("default", None, CPU, 2)
+
+
+def test_a_missing_model_is_found_before_the_run() -> None:
+    with pytest.raises(DeploymentError, match="no model at"):
+        ScoreFeedback(model_path="/nowhere").load()
+    with pytest.raises(DeploymentError, match="is not in this onnxruntime"):
+        ScoreFeedback(providers=("NoSuchProvider",)).load()
+    assert ScoreFeedback(model_path=None).load() is None
+    assert isinstance(ScoreFeedback(threads=2).load(), TextScorer)
