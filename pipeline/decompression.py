@@ -114,6 +114,13 @@ def decompressed(stream: BinaryIO, name: str) -> Iterator[bytes]:
     yield from _chunks(stream, first)
 
 
+def compression_of(first: bytes) -> str:
+    """The compression that a file's first 8 bytes tell of; empty for plain text."""
+    if first.startswith(_ZIP_MAGIC):
+        return "zip"
+    return next((kind for magic, (kind, _) in _BY_MAGIC.items() if first.startswith(magic)), "")
+
+
 def _chunks(stream: BinaryIO, chunk: bytes) -> Iterator[bytes]:
     while chunk:
         yield chunk

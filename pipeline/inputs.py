@@ -58,6 +58,12 @@ def open_input(path: str) -> BinaryIO:
         raise InputError(f"cannot open {path}: {_why(error)}") from error
 
 
+def followed_files(patterns: Iterable[str]) -> dict[str, str]:
+    """Path -> name of the local files that `patterns` stand for now, as `check_inputs` would name them."""
+    paths = [path for pattern in patterns for path in _local(pattern)]
+    return dict(_named(list(dict.fromkeys(paths)))) if paths else {}
+
+
 def _matching(pattern: str) -> list[str]:
     if pattern == STDIN:
         return [spool(STDIN)]

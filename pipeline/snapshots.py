@@ -31,6 +31,7 @@ import pyarrow.parquet as pq
 from models.errors import LivelistError, UsageError
 from pipeline.output_folder import (
     STREAM,
+    IfExists,
     TableReceipt,
     check_if_exists,
     check_run_id,
@@ -77,12 +78,13 @@ class WriteStream(beam.PTransform):
 
 
 def take_snapshot(
-    output: Path, run_id: str, limits: TableLimits | None = None
+    output: Path, run_id: str, limits: TableLimits | None = None, if_exists: IfExists = "append"
 ) -> tuple[TableReceipt, ...] | None:
     """Folds the shards that bundles have left into the tables; None when there are none.
 
-    Any process may call it at any time; of two at once, one does the work. Raises OutputError, and
-    then every shard is still there for the next snapshot.
+    With `replace` they become the tables, and all that stood there goes in the same step. Any process
+    may call it at any time; of two at once, one does the work. Raises OutputError, and then every
+    shard is still there for the next snapshot.
     """
     stream = stream_path(output, run_id)
     with _sole(stream) as alone:
@@ -91,7 +93,7 @@ def take_snapshot(
             return None
         publication = f"{run_id}-{time.time_ns() // 1000:016d}"
         try:
-            return publish_shards(output, run_id, "append", shards, limits or TableLimits(), publication)
+            return publish_shards(output, run_id, if_exists, shards, limits or TableLimits(), publication)
         except OSError as error:
             raise unwritable(output, error) from error
         finally:

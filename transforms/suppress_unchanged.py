@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Final, cast
 
 import apache_beam as beam
@@ -32,15 +33,18 @@ class SuppressUnchanged(beam.PTransform):
 
     A list whose items and order equal the last one emitted for the user waits in the state;
     the newest that waits is emitted on drain, so that scores, reasons and versions end fresh.
-    Endless runs only.
+    Endless runs only. An engine that fires timers early cannot know a drain: there `wait_in` names
+    the run, the lists wait in this process, and the launcher asks `take_waiting` for them at the end.
     """
+
+    wait_in: str = ""
 
     def expand(self, lists: beam.PCollection[TopK]) -> DoOutputsTuple:
         return (
             lists
             | "KeyListByUser" >> beam.Map(_by_user).with_output_types(tuple[str, bytes])
             | "HoldUnchanged"
-            >> beam.ParDo(_HoldUnchanged())
+            >> beam.ParDo(_HoldInProcess(self.wait_in) if self.wait_in else _HoldUnchanged())
             .with_output_types(TopK, accounting=tuple[str, int])
             .with_outputs("accounting", main="lists")
         )
@@ -69,7 +73,7 @@ class _HoldUnchanged(beam.DoFn):
     ) -> Iterator[TopK | TaggedOutput]:
         _, encoded = element
         made = decode_list(encoded)
-        order = msgpack.packb([item.item_id for item in made.items])
+        order = _order_of(made)
         if not made.tombstone and shown.read() == order:
             waiting.write(encoded)
             drain.set(GlobalWindow().max_timestamp())
@@ -85,3 +89,42 @@ class _HoldUnchanged(beam.DoFn):
         if encoded:
             waiting.clear()
             yield decode_list(encoded)
+
+
+class _HoldInProcess(beam.DoFn):
+    """The same without a timer: what waits is with the process, which outlives the bundles."""
+
+    SHOWN = ReadModifyWriteStateSpec("shown", BytesCoder())
+    _SHOWN = cast(ReadModifyWriteRuntimeState, beam.DoFn.StateParam(SHOWN))
+
+    def __init__(self, run_id: str) -> None:
+        self._run_id = run_id
+
+    def process(
+        self, element: tuple[str, bytes], shown: ReadModifyWriteRuntimeState = _SHOWN
+    ) -> Iterator[TopK | TaggedOutput]:
+        user_id, encoded = element
+        made = decode_list(encoded)
+        order = _order_of(made)
+        waiting = _waiting.setdefault(self._run_id, {})
+        if not made.tombstone and shown.read() == order:
+            waiting[user_id] = encoded
+            yield TaggedOutput("accounting", (SUPPRESSED, 1))
+            return
+        shown.write(order)
+        waiting.pop(user_id, None)
+        yield made
+
+
+_waiting: Final[dict[str, dict[str, bytes]]] = {}  # run -> user -> the newest list that waits
+
+
+def take_waiting(run_id: str) -> list[TopK]:
+    """The lists that wait in this process, by user_id; they wait no longer."""
+    waiting = _waiting.pop(run_id, {})
+    return [decode_list(waiting[user_id]) for user_id in sorted(waiting)]
+
+
+def _order_of(made: TopK) -> bytes:
+    """What is compared: one byte string per order of items, 16 bytes whatever their number."""
+    return blake2b(msgpack.packb([item.item_id for item in made.items]), digest_size=16).digest()

@@ -30,6 +30,7 @@ from apache_beam.transforms.userstate import (
 )
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.timestamp import Timestamp
+from apache_beam.utils.windowed_value import WindowedValue
 
 from models.errors import ERROR_CODES
 from models.pane import EventCopy, apply_pane, copy_of
@@ -91,35 +92,41 @@ class UpdateUserState(beam.PTransform):
     of EventCopy) that a pane added to what counts; `quarantine` are DeadLetter; `accounting`
     are (code, count); `newest` are the newest accepted event times of bundles, in
     microseconds. `refresh_every_seconds` is the event-time window whose panes refresh
-    a list in streaming; None groups a bounded run as a whole.
+    a list in streaming; None groups a bounded run as a whole. On an engine that does not keep
+    time (see `keeps_time`) the panes are the bundles, and no state expires.
     """
 
     state: StateConfig
     policy: ViewPolicy
     refresh_every_seconds: float | None = None
     early_firing_seconds: int = 0  # Beam takes whole seconds; 0: as soon as the runner can
+    keeps_time: bool = True  # False: an engine whose shuffles wait for the end and whose timers do not
 
     def expand(self, scored: beam.PCollection[ScoredFeedback]) -> beam.pvalue.DoOutputsTuple:
         keyed = scored | "KeyByUser" >> beam.ParDo(_KeyByUser())
-        if self.refresh_every_seconds is not None:
-            keyed = keyed | "WindowPanes" >> self._pane_window(self.refresh_every_seconds)
         endless = self.refresh_every_seconds is not None
-        join_state = _JoinState if endless else _JoinPane
+        join_state = (_JoinState if self.keeps_time else _JoinBundle) if endless else _JoinPane
+        return self._panes(keyed) | "JoinState" >> beam.ParDo(
+            join_state(self.state, self.policy)
+        ).with_output_types(
+            UserRefresh,
+            accepted=tuple[str, list[EventCopy]],
+            quarantine=DeadLetter,
+            accounting=tuple[str, int],
+            newest=int,
+        ).with_outputs("accepted", "quarantine", "accounting", "newest", main="refreshes")
+
+    def _panes(self, keyed: beam.PCollection[tuple[str, bytes]]) -> beam.PCollection[_Pane]:
+        seconds = self.refresh_every_seconds
+        if seconds is not None and not self.keeps_time:
+            return keyed | "GroupBundle" >> beam.ParDo(_GroupBundle(seconds))
+        if seconds is not None:
+            keyed = keyed | "WindowPanes" >> self._pane_window(seconds)
         return (
             keyed
             | "GroupPane" >> beam.GroupByKey()
-            | "StampWindowEnd" >> beam.ParDo(_StampWindowEnd(endless))
+            | "StampWindowEnd" >> beam.ParDo(_StampWindowEnd(seconds is not None))
             | "KeepStateGlobally" >> beam.WindowInto(window.GlobalWindows())
-            | "JoinState"
-            >> beam.ParDo(join_state(self.state, self.policy))
-            .with_output_types(
-                UserRefresh,
-                accepted=tuple[str, list[EventCopy]],
-                quarantine=DeadLetter,
-                accounting=tuple[str, int],
-                newest=int,
-            )
-            .with_outputs("accepted", "quarantine", "accounting", "newest", main="refreshes")
         )
 
     def _pane_window(self, seconds: float) -> beam.WindowInto:
@@ -154,6 +161,29 @@ class _StampWindowEnd(beam.DoFn):
         user_id, copies = element
         end = pane_window.end.micros if self._endless else 0
         yield user_id, (end, list(copies))
+
+
+@typehints.with_output_types(typehints.Tuple[str, typehints.Tuple[int, typehints.List[bytes]]])
+class _GroupBundle(beam.DoFn):
+    """One pane a user and bundle; its window end is that of the user's newest event in the bundle."""
+
+    def __init__(self, window_seconds: float) -> None:
+        self._size = max(1, round(window_seconds * MICROS_PER_SECOND))
+        self._panes: dict[str, list[bytes]] = {}
+
+    def start_bundle(self) -> None:
+        self._panes = {}
+
+    def process(self, element: tuple[str, bytes]) -> None:
+        user_id, copy = element
+        self._panes.setdefault(user_id, []).append(copy)
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        panes, self._panes = self._panes, {}
+        for user_id, copies in panes.items():
+            newest = max(EventCopy.decode(copy).event.event_time for copy in copies)
+            end = newest // self._size * self._size + self._size
+            yield window.GlobalWindows.windowed_value((user_id, (end, copies)))
 
 
 class _JoinPane(beam.DoFn):
@@ -192,6 +222,21 @@ class _JoinPane(beam.DoFn):
         if result.listed or result.erased:
             state.next_version(wall_clock())
             yield UserRefresh(user_id, state, result.triggers, window_end or None, result.erased)
+
+
+class _JoinBundle(_JoinPane):
+    """The step of an endless run without timers: the state of a user who left stays until a restart."""
+
+    STATE = ReadModifyWriteStateSpec("user_state", BytesCoder())
+    _STORED = cast(ReadModifyWriteRuntimeState, beam.DoFn.StateParam(STATE))
+
+    def process(
+        self, element: _Pane, stored: ReadModifyWriteRuntimeState = _STORED
+    ) -> Iterator[UserRefresh | TaggedOutput]:
+        encoded = stored.read()
+        state = UserState.decode(encoded) if encoded else UserState()
+        yield from self._join(element, state)
+        stored.write(state.encode())
 
 
 class _JoinState(_JoinPane):

@@ -43,14 +43,16 @@ def split_records(
     name: str,
     max_record_bytes: int,
     check_header: bool = True,
+    first_line: int = 1,
 ) -> Iterator[RawRecord]:
     """The records of one file, in order; a fault becomes a record that names it.
 
-    Lines may end in LF, CR LF or CR, and blank ones are skipped. The header is not a record.
-    Memory stays below a few times `max_record_bytes`. Raises InputError where the header lacks
-    columns that the adapter needs for feedback, unless `check_header` is off.
+    `first_line` is the number of the line that the chunks begin with. Lines may end in LF, CR LF or
+    CR, and blank ones are skipped. The header is not a record. Memory stays below a few times
+    `max_record_bytes`. Raises InputError where the header lacks columns that the adapter needs for
+    feedback, unless `check_header` is off.
     """
-    lines = _lines(chunks, max_record_bytes)
+    lines = _lines(chunks, max_record_bytes, first_line)
     first = next((line for line in lines if not line.blank), None)
     if first is None:
         return
@@ -149,9 +151,9 @@ def _ends_quoted(line: bytes, delimiter: bytes, inside: bool) -> bool:
     return inside
 
 
-def _lines(chunks: Iterator[bytes], limit: int) -> Iterator[_Line]:
+def _lines(chunks: Iterator[bytes], limit: int, number: int = 1) -> Iterator[_Line]:
     """Physical lines with their ends; a longer one than `limit`, and a damaged end, as a fault."""
-    tail, number = bytearray(), 1
+    tail = bytearray()
     try:
         for chunk in chunks:
             split, tail = _split(tail, chunk)

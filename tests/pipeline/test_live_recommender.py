@@ -45,7 +45,9 @@ def stream(*steps: Sequence[TimestampedValue] | float) -> scripted.TestStream:
     return script.advance_processing_time(5).advance_watermark_to_infinity()
 
 
-def play(script: scripted.TestStream, published: Path, folder: Path) -> tuple[list[dict[str, object]], dict[str, int]]:
+def play(
+    script: scripted.TestStream, published: Path, folder: Path
+) -> tuple[list[dict[str, object]], dict[str, int]]:
     """The lists that came out, in order of their versions, and the counts of the books."""
     options = PipelineOptions(["--runner=BundleBasedDirectRunner"])
     options.view_as(StandardOptions).streaming = True
@@ -54,7 +56,8 @@ def play(script: scripted.TestStream, published: Path, folder: Path) -> tuple[li
             pipeline | script, ScoreFeedback(None), RecommenderConfig(str(published), k=3), 1.0
         )
         tables["recommendations"] | "KeepLists" >> beam.Map(_keep_list, str(folder))
-        tables["accounting"] | "KeepCounts" >> beam.Map(_keep_count, str(folder))
+        counted = (tables["accounting"], tables["suppressed"]) | "AllCounts" >> beam.Flatten()
+        counted | "KeepCounts" >> beam.Map(_keep_count, str(folder))
     lists = sorted(_kept(folder, "list"), key=lambda row: str(row["version"]))
     counts: dict[str, int] = {}
     for row in _kept(folder, "count"):
