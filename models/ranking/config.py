@@ -34,7 +34,7 @@ class IndexConfig:
 
     def two_hop_width(self, items: int) -> int:
         """Neighbours of an item that the second hop starts from: fewer where there are many items."""
-        return max(10, min(self.neighbours, 2_000_000 // max(items, 1)))
+        return max(10, min(50, 2_000_000 // max(items, 1)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,12 @@ from models.ranking.evidence import Histories, history_batch, log_histories
 from models.ranking.fusion import STATICS, Fusion, default_fusion, fit_softmax, squash
 from models.ranking.item_index import ItemIndex
 from models.ranking.learning import Arrays, Knowledge, learn_arrays
-from models.ranking.log import Floats, InteractionLog, Ints, starts_of
-from models.ranking.scoring import CELLS, Scored, score_candidates
-from models.ranking.sources import SOURCES
+from models.ranking.log import Floats, InteractionLog, Ints, starts_of, sums
+from models.ranking.scoring import CELLS, Candidates, find_candidates, gather_all
+from models.ranking.sources import PLACES, SOURCES, decay_table
 
 _EXTRA = 100  # of the most popular items among each user's candidates
+_CANDIDATES = 400  # of each user's that the softmax is over, about
 _TOP = 10  # places in which a hit counts
 
 
@@ -116,48 +117,65 @@ def _part(index: ItemIndex, histories: Histories, targets: Ints, names: list[str
     batch = history_batch(histories, index.history)
     eligible = np.repeat(index.available[None, :], batch.users, axis=0)
     eligible[histories.user, histories.item] = False
-    rows = np.arange(batch.users)
-    eligible[rows, targets] = True
-    wanted = rows * index.items + targets
+    wanted = np.arange(batch.users) * index.items + targets
     extra = np.full(batch.users, _EXTRA) + np.diff(histories.starts)
-    scored = score_candidates(batch, index, None, extra, eligible, forced=wanted)
-    place = np.searchsorted(scored.user * index.items + scored.item, wanted)
+    found = find_candidates(gather_all(batch, index), index, extra, eligible, forced=wanted)
+    key = found.user * index.items + found.item
+    place = np.searchsorted(key, wanted)
+    features = _features(found, index, names)
+    rows = _thinned(key, place, len(targets))
+    starts = np.searchsorted(rows, found.starts)
     return Sample(
-        _features(scored, index, names), scored.starts, place, index.popularity[scored.item], scored.item
+        features[rows],
+        starts,
+        np.searchsorted(rows, place),
+        index.popularity[found.item[rows]],
+        found.item[rows],
     )
 
 
-def _features(scored: Scored, index: ItemIndex, names: list[str]) -> NDArray[np.float32]:
+def _thinned(key: Ints, kept: Ints, users: int) -> Ints:
+    """Rows of about `_CANDIDATES` candidates a user, picked by a hash of the key; `kept` ones stay."""
+    share = _CANDIDATES * users / max(len(key), 1)
+    hashed = (key.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(40)
+    stays = hashed < np.uint64(min(share, 1.0) * (1 << 24))
+    stays[kept] = True
+    return np.flatnonzero(stays)
+
+
+def _features(found: Candidates, index: ItemIndex, names: list[str]) -> NDArray[np.float32]:
+    """Each channel's strength, then each static feature and its root; (candidates, features)."""
     statics = static_features(dict(index.arrays))
-    features = np.zeros((len(scored.item), 2 * (len(names) + len(statics))), dtype=np.float32)
-    for channel in scored.channels:
-        if channel.name in names:
-            column = 2 * names.index(channel.name)
-            ratio = channel.strength / channel.norm[scored.user]
-            features[:, column], features[:, column + 1] = ratio, np.sqrt(ratio)
+    features = np.zeros((len(found.item), len(names) + 2 * len(statics)), dtype=np.float32)
+    for one, slot in zip(found.gathered, found.slots, strict=True):
+        place = np.minimum(one.local, PLACES - 1)
+        for name, decay in zip(one.source.channels(), one.source.decays, strict=True):
+            if name in names:
+                given = one.value * decay_table(decay)[place]
+                features[:, names.index(name)] = sums(slot, given, len(found.item))
     for number, values in enumerate(statics.values()):
-        column = 2 * (len(names) + number)
-        features[:, column] = values[scored.item]
-        features[:, column + 1] = np.sqrt(np.maximum(values[scored.item], 0.0))
+        column = len(names) + 2 * number
+        features[:, column] = values[found.item]
+        features[:, column + 1] = np.sqrt(np.maximum(values[found.item], 0.0))
     return features
 
 
 def _fit(sample: Sample, names: list[str]) -> Fusion:
-    everything = [*names, *STATICS]
-    lower = np.zeros(2 * len(everything))
-    weights = fit_softmax(sample.features, sample.starts, sample.target, lower)
-    pairs = {
-        name: (float(weights[2 * number]), float(weights[2 * number + 1]))
-        for number, name in enumerate(everything)
-    }
+    used = np.flatnonzero(sample.features.any(axis=0))
+    weights = np.zeros(sample.features.shape[1])
+    weights[used] = fit_softmax(np.ascontiguousarray(sample.features[:, used]), sample.starts, sample.target)
     fitted = default_fusion()
-    channels = dict(fitted.channels) | {name: pairs[name] for name in names}
+    channels = dict(fitted.channels) | dict(zip(names, weights.tolist(), strict=False))
+    statics = {
+        name: (float(weights[column]), float(weights[column + 1]))
+        for column, name in zip(range(len(names), len(weights), 2), STATICS, strict=True)
+    }
     score = sample.features @ weights.astype(np.float32)
     figures = {
         "hit_rate": _hit_rate(sample, score),
         "hit_rate_popularity": _hit_rate(sample, sample.popularity),
     }
-    return Fusion(channels, {name: pairs[name] for name in STATICS}, figures=figures)
+    return Fusion(channels, statics, figures=figures)
 
 
 def _hit_rate(sample: Sample, score: NDArray[np.floating]) -> float:

@@ -1,9 +1,9 @@
 """The learned linear fusion of the sources.
 
-The score of item i is  sum over channels of  a x/max + b sqrt(x/max)  plus the static part
-of the item (popularity, trend, recency, quality). Weights are fitted when an index is
-built: an inner index is learned without each user's last known interaction, and a softmax
-regression over each user's candidates predicts it, in canonical order, all at once.
+The score of item i is the weighted sum of the channels' strengths plus the static part of
+the item (popularity, trend, recency, quality). Weights are fitted when an index is built:
+an inner index is learned without each user's last known interaction, and a softmax
+regression over each user's candidates predicts it, all at once and in canonical order.
 """
 
 from __future__ import annotations
@@ -14,97 +14,109 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from models.ranking.log import Floats, Ints
-from models.ranking.sources import SOURCES, Source
+from models.ranking.sources import SOURCES, Source, decay_table
 
 #: Static features of an item and their default weights of x and sqrt(x); x is in [0, 1], quality in [-1, 1].
 STATICS: Final[dict[str, tuple[float, float]]] = {
     "popularity": (0.5, 0.5), "trend": (0.5, 0.5), "recency": (0.0, 0.0), "quality": (0.25, 0.0),
 }  # fmt: skip
 _RIDGE: Final = 1e-3
+_CONFIDENT: Final = 0.5
+_STEPS: Final = 60
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Fusion:
-    """Weights of x/max and sqrt(x/max) by channel, and of the static features."""
+    """Weights of the channels' strengths, and of the static features and their roots."""
 
-    channels: Mapping[str, tuple[float, float]]
+    channels: Mapping[str, float]
     statics: Mapping[str, tuple[float, float]]
-    floors: Mapping[str, float] = field(default_factory=dict)  # least normaliser, where evidence is thin
     figures: Mapping[str, float] = field(default_factory=dict)  # of the fit
+    _mixes: dict[str, Floats | None] = field(default_factory=dict, repr=False, compare=False)
 
-    def weights(self, channel: str) -> tuple[float, float]:
-        """Of x/max and of its root."""
-        return self.channels.get(channel, (0.0, 0.0))
-
-    def uses(self, source: Source) -> bool:
-        """Whether any channel of the source has a weight."""
-        return any(any(self.weights(name)) for name in source.channels())
+    def mix(self, source: Source) -> Floats | None:
+        """Weight of evidence of a source by position, shape (PLACES,); None when it has none."""
+        if source.name not in self._mixes:
+            parts = [
+                weight * decay_table(decay)
+                for name, decay in zip(source.channels(), source.decays, strict=True)
+                if (weight := self.channels.get(name, 0.0)) != 0.0
+            ]
+            self._mixes[source.name] = np.sum(parts, axis=0) if parts else None
+        return self._mixes[source.name]
 
     def as_json(self) -> dict[str, Any]:
         """For the manifest; floats survive a round trip exactly."""
         return {
-            "channels": {name: list(pair) for name, pair in self.channels.items()},
+            "channels": dict(self.channels),
             "statics": {name: list(pair) for name, pair in self.statics.items()},
-            "floors": dict(self.floors),
             "figures": dict(self.figures),
         }
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Fusion:
         """The inverse of `as_json`."""
-        return cls(
-            {name: (pair[0], pair[1]) for name, pair in stored["channels"].items()},
-            {name: (pair[0], pair[1]) for name, pair in stored["statics"].items()},
-            stored["floors"],
-            stored["figures"],
-        )
+        statics = {name: (pair[0], pair[1]) for name, pair in stored["statics"].items()}
+        return cls(stored["channels"], statics, stored["figures"])
 
 
 def default_fusion() -> Fusion:
     """What is used until there is enough feedback to fit."""
-    channels: dict[str, tuple[float, float]] = {}
-    for source in SOURCES:
-        share = len(source.decays)
-        for name in source.channels():
-            channels[name] = (source.default[0] / share, source.default[1] / share)
+    channels = {name: source.default for source in SOURCES for name in source.channels()}
     return Fusion(channels, dict(STATICS))
 
 
-def squash(ratio: Floats, weights: tuple[float, float]) -> Floats:
-    """a z + b sqrt(z), elementwise."""
+def squash(feature: Floats, weights: tuple[float, float]) -> Floats:
+    """a x + b sqrt(max(x, 0)), elementwise."""
     linear, root = weights
-    if root == 0.0:
-        return linear * ratio
-    return linear * ratio + root * np.sqrt(ratio)
+    return linear * feature + root * np.sqrt(np.maximum(feature, 0.0))
 
 
-def fit_softmax(features: NDArray[np.float32], starts: Ints, target: Ints, lower: Floats) -> Floats:
-    """Weights that maximise the mean log-probability of each group's target row, with a ridge.
+def fit_softmax(
+    features: NDArray[np.float32], starts: Ints, target: Ints, confident: float = _CONFIDENT
+) -> Floats:
+    """Non-negative weights under which each group's target row is likely.
 
-    features (rows, n), groups `starts[g]:starts[g + 1]`, `target` a row of each group, `lower` (n,)
-    the least value of each weight. Deterministic: one full-batch quasi-Newton descent from 0.
+    features (rows, n), groups `starts[g]:starts[g + 1]`, `target` a row of each group. Maximises
+    the mean of (p^q - 1) / q over groups, p the target's probability and q = `confident` (0: log p):
+    with q > 0 groups that are hopeless count less, as they do for a list of ten. Starts from the
+    convex q = 0. Deterministic.
     """
-    groups = len(target)
-    group = np.repeat(np.arange(groups), np.diff(starts))
-    chosen = features[target].astype(np.float64).sum(axis=0)
+    from scipy.optimize import minimize
 
-    def loss(weights: Floats) -> tuple[float, Floats]:
-        logits = (features @ weights.astype(np.float32)).astype(np.float64)
-        logits -= np.maximum.reduceat(logits, starts[:-1])[group]
+    problem = _Softmax(features, starts, target)
+    weights = np.zeros(features.shape[1])
+    for power in (0.0, confident):
+        found = minimize(
+            problem.loss, weights, args=(power,), jac=True, method="L-BFGS-B",
+            bounds=[(0.0, None)] * len(weights), options={"maxiter": _STEPS},
+        )  # fmt: skip
+        weights = np.asarray(found.x, dtype=np.float64)
+    return weights
+
+
+class _Softmax:
+    """The loss and its gradient."""
+
+    def __init__(self, features: NDArray[np.float32], starts: Ints, target: Ints) -> None:
+        self._features = features
+        self._begin = starts[:-1]
+        self._group = np.repeat(np.arange(len(target)), np.diff(starts))
+        self._target = target
+        self._chosen = features[target].astype(np.float64)
+
+    def loss(self, weights: Floats, power: float) -> tuple[float, Floats]:
+        logits = (self._features @ weights.astype(np.float32)).astype(np.float64)
+        logits -= np.maximum.reduceat(logits, self._begin)[self._group]
         odds = np.exp(logits)
-        total = np.add.reduceat(odds, starts[:-1])
-        probability = (odds / total[group]).astype(np.float32)
-        expected = (probability @ features).astype(np.float64)
-        value = float(np.log(total).sum() - logits[target].sum()) / groups
-        ridge = _RIDGE * float(weights @ weights)
-        return value + ridge, (expected - chosen) / groups + 2 * _RIDGE * weights
-
-    bounds = [(low if np.isfinite(low) else None, None) for low in lower]
-    found = minimize(
-        loss, np.maximum(np.zeros(features.shape[1]), np.where(np.isfinite(lower), lower, 0.0)),
-        jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 100},
-    )  # fmt: skip
-    return np.asarray(found.x, dtype=np.float64)
+        total = np.add.reduceat(odds, self._begin)
+        log_p = logits[self._target] - np.log(total)
+        trust = np.exp(power * log_p)
+        gain = np.expm1(power * log_p) / power if power else log_p
+        probability = (odds * (trust / total)[self._group]).astype(np.float32)
+        groups = len(self._target)
+        gradient = ((probability @ self._features) - trust @ self._chosen) / groups
+        value = -float(gain.sum()) / groups + _RIDGE * float(weights @ weights)
+        return value, gradient + 2 * _RIDGE * weights

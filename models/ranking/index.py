@@ -1,8 +1,7 @@
 """Builds and publishes the item index.
 
-    blobs = [encode_log(views) for views in partitions]
-    build_index(blobs, items, vectors, IndexConfig(), clock, build)
-    index = ItemIndex.open(publish_index(out, build))
+`encode_log` makes a blob of each partition's views, `build_index` learns from all blobs into
+a directory, `publish_index` moves it to its place and points at it, `ItemIndex.open` reads it.
 """
 
 from __future__ import annotations

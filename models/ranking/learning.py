@@ -91,15 +91,15 @@ def _graph_arrays(log: InteractionLog, item: Ints, count: int, config: IndexConf
     both, forward = learn_graph(log.user, item, log.strength, count, config)
     graph = keep_heaviest(both, config.neighbours, tie_rank)
     arrays = {
-        **graph.arrays("graph"),
-        **keep_heaviest(forward, config.neighbours, tie_rank).arrays("forward"),
+        **graph.relative().arrays("graph"),
+        **keep_heaviest(forward, config.neighbours, tie_rank).relative().arrays("forward"),
     }
     near = _matrix(keep_heaviest(both, config.two_hop_width(count), tie_rank), count)
     blocks = [
         keep_heaviest(sp.csr_array(near[begin : begin + 4096] @ near), config.neighbours, tie_rank)
         for begin in range(0, count, 4096)
     ]
-    return arrays | stack(blocks).arrays("two_hops")
+    return arrays | stack(blocks).relative().arrays("two_hops")
 
 
 def _matrix(rows: Neighbours, columns: int) -> sp.csr_array:
@@ -113,8 +113,8 @@ def _word_arrays(log: InteractionLog, item: Ints, known: Knowledge, tie_rank: In
     arrays: Arrays = {"idf": idf}
     if counts.nnz:
         unit = weigh_words(counts, idf, config.words_per_item)
-        arrays |= nearest(unit, config.neighbours, tie_rank).arrays("words")
-        arrays |= word_postings(unit, config.postings, tie_rank).arrays("postings")
+        arrays |= nearest(unit, config.neighbours, tie_rank).relative().arrays("words")
+        arrays |= word_postings(unit, config.postings, tie_rank).relative().arrays("postings")
     return arrays
 
 
@@ -128,12 +128,22 @@ def _attribute_arrays(known: Knowledge, trend: NDArray[np.float64], tie_rank: In
     if names:
         unit = attribute_matrix(known.items, names)
         weight = (trend + 1e-6) / (trend.max() + 1e-6)
-        arrays |= nearest(without_common(unit, _COMMON), config.neighbours, tie_rank).arrays(
-            "attributes_near"
+        arrays |= (
+            nearest(without_common(unit, _COMMON), config.neighbours, tie_rank)
+            .relative()
+            .arrays("attributes_near")
         )
-        arrays |= attribute_postings(unit, weight, config.postings, tie_rank).arrays("attribute_postings")
+        arrays |= (
+            attribute_postings(unit, weight, config.postings, tie_rank)
+            .relative()
+            .arrays("attribute_postings")
+        )
         if any(category):
-            arrays |= _category(arrays["category_of"], trend, len(names), config, tie_rank).arrays("category")
+            arrays |= (
+                _category(arrays["category_of"], trend, len(names), config, tie_rank)
+                .relative()
+                .arrays("category")
+            )
     return arrays
 
 
@@ -160,8 +170,8 @@ def _content_arrays(log: InteractionLog, item: Ints, known: Knowledge) -> Arrays
     return {
         "vectors": vectors,
         "query_hashes": asked[row >= 0],
-        **nearest_items(vectors, vectors, config.neighbours, True).arrays("content"),
-        **nearest_items(texts, vectors, config.query_texts, False).arrays("query_texts"),
+        **nearest_items(vectors, vectors, config.neighbours, True).relative().arrays("content"),
+        **nearest_items(texts, vectors, config.query_texts, False).relative().arrays("query_texts"),
     }
 
 
@@ -181,4 +191,6 @@ def _topic_arrays(
     liked = sp.csr_array((value, (log.user, item)), shape=(len(log.user_ids), len(popularity)))
     together = sp.csr_array(topics.T @ liked) / (unit * unit)
     together.data = together.data / np.sqrt(1.0 + popularity[together.indices])
-    return arrays | keep_heaviest(sp.csr_array(together), config.neighbours, tie_rank).arrays("topics")
+    return arrays | keep_heaviest(sp.csr_array(together), config.neighbours, tie_rank).relative().arrays(
+        "topics"
+    )

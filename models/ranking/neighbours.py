@@ -34,6 +34,14 @@ class Neighbours:
         positions, lengths = spans(self.starts, rows)
         return np.repeat(np.arange(len(rows)), lengths), self.items[positions], self.values[positions]
 
+    def relative(self) -> Neighbours:
+        """The same with values divided by the mean of the rows' greatest ones, so that sources compare."""
+        filled = self.starts[:-1][np.diff(self.starts) > 0]
+        if not len(filled):
+            return self
+        scale = float(np.maximum.reduceat(self.values, filled).astype(np.float64).mean())
+        return Neighbours(self.starts, self.items, (self.values / scale).astype(np.float32))
+
     def arrays(self, name: str) -> dict[str, NDArray[Any]]:
         """Named arrays, to be stored."""
         return {f"{name}.starts": self.starts, f"{name}.items": self.items, f"{name}.values": self.values}
@@ -47,22 +55,31 @@ class Neighbours:
 
 
 def keep_heaviest(matrix: sp.csr_array, most: int, tie_rank: Ints) -> Neighbours:
-    """The `most` largest positive values of each row; of equals, those with the smaller `tie_rank`."""
-    matrix.sum_duplicates()
-    matrix.eliminate_zeros()
-    lengths = np.diff(matrix.indptr).astype(np.int64)
-    kept = np.ones(matrix.nnz, dtype=bool)
-    long = np.flatnonzero(lengths > most)
-    if len(long):
-        positions, counts = spans(matrix.indptr.astype(np.int64), long)
-        row = np.repeat(np.arange(len(long)), counts)
-        order = np.lexsort((tie_rank[matrix.indices[positions]], -matrix.data[positions], row))
-        place = np.arange(len(order)) - np.repeat(starts_of(counts)[:-1], counts)
-        kept[positions[order[place >= most]]] = False
-        lengths = np.minimum(lengths, most)
-    return Neighbours(
-        starts_of(lengths), matrix.indices[kept].astype(np.int32), matrix.data[kept].astype(np.float32)
-    )
+    """The `most` largest positive values of each row; of equals, those with the smaller `tie_rank`.
+
+    The matrix has no duplicate entries.
+    """
+    starts = matrix.indptr.astype(np.int64)
+    items, values = matrix.indices, matrix.data
+    kept = values > 0
+    for row in np.flatnonzero(np.diff(starts) > most):
+        begin, end = starts[row], starts[row + 1]
+        kept[begin:end] &= _heaviest(values[begin:end], most, tie_rank, items[begin:end])
+    lengths = np.diff(starts_of(kept.astype(np.int64))[starts])
+    cut = sp.csr_array((values[kept], items[kept], starts_of(lengths)), shape=matrix.shape)
+    cut.sort_indices()
+    return Neighbours(cut.indptr.astype(np.int64), cut.indices.astype(np.int32), cut.data.astype(np.float32))
+
+
+def _heaviest(values: NDArray[Any], most: int, tie_rank: Ints, items: NDArray[np.int32]) -> NDArray[np.bool_]:
+    least = np.partition(values, len(values) - most)[len(values) - most]
+    kept: NDArray[np.bool_] = values > least
+    equal = np.flatnonzero(values == least)
+    room = most - int(np.count_nonzero(kept))
+    if room < len(equal):
+        equal = equal[np.argsort(tie_rank[items[equal]])[:room]]
+    kept[equal] = True
+    return kept
 
 
 def unit_rows(matrix: sp.csr_array) -> sp.csr_array:

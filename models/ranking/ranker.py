@@ -16,7 +16,7 @@ from models.ranking.evidence import Batch, view_batch
 from models.ranking.item_index import ItemIndex
 from models.ranking.log import Ints
 from models.ranking.reasons import explain_selected
-from models.ranking.scoring import CELLS, Scored, score_candidates
+from models.ranking.scoring import CELLS, Scored, score
 from models.records import Micros, RankedItem, Reason
 from models.views import UserView
 
@@ -48,7 +48,7 @@ def _rank_batch(
     batch = _batch(views, index, config, clock)
     eligible, seen_again = _eligible(batch, index, config)
     extra = config.diversity_pool * k + np.diff(batch.histories.starts)
-    scored = score_candidates(batch, index, index.fusion, extra, eligible)
+    scored = score(batch, index, extra, eligible)
     chosen = [_best(scored, index, user, k) for user in range(len(views))]
     selected = np.concatenate(chosen) if chosen else np.zeros(0, dtype=np.int64)
     reasons = explain_selected(views, batch, scored, index, selected, config.reasons)
@@ -93,14 +93,15 @@ def _eligible(
 
 def _best(scored: Scored, index: ItemIndex, user: int, most: int) -> Ints:
     """The candidates of a user with the highest score, then popularity, then item_id."""
-    begin, end = int(scored.starts[user]), int(scored.starts[user + 1])
-    score = scored.score[begin:end]
-    if len(score) > most:
-        least = np.partition(score, len(score) - most)[len(score) - most]
-        places = np.flatnonzero(score >= least)
+    found = scored.candidates
+    begin, end = int(found.starts[user]), int(found.starts[user + 1])
+    scores = scored.score[begin:end]
+    if len(scores) > most:
+        least = np.partition(scores, len(scores) - most)[len(scores) - most]
+        places = np.flatnonzero(scores >= least)
     else:
-        places = np.arange(len(score))
-    order = np.lexsort((-index.popularity[scored.item[begin + places]], -score[places]))
+        places = np.arange(len(scores))
+    order = np.lexsort((-index.popularity[found.item[begin + places]], -scores[places]))
     return begin + places[order[:most]]
 
 
@@ -112,8 +113,8 @@ def _lists(
     reasons: list[tuple[Reason, ...]],
     seen_again: NDArray[np.bool_],
 ) -> list[Ranked]:
-    score: list[float] = scored.score[selected].tolist()
-    item: list[int] = scored.item[selected].tolist()
+    scores: list[float] = scored.score[selected].tolist()
+    item: list[int] = scored.candidates.item[selected].tolist()
     lists: list[Ranked] = []
     at = 0
     for user, candidates in enumerate(chosen):
@@ -121,7 +122,9 @@ def _lists(
         known = bool(seen_again[user])
         lists.append(
             tuple(
-                RankedItem(rank, index.item_ids[item[place]], score[place], _with_seen(reasons[place], known))
+                RankedItem(
+                    rank, index.item_ids[item[place]], scores[place], _with_seen(reasons[place], known)
+                )
                 for rank, place in enumerate(places, 1)
             )
         )
@@ -146,8 +149,8 @@ def explain(
     eligible, _ = _eligible(batch, index, config)
     forced = np.array([item], dtype=np.int64)
     extra = config.diversity_pool + np.diff(batch.histories.starts)
-    scored = score_candidates(batch, index, index.fusion, extra, eligible, forced)
-    selected = np.flatnonzero(scored.item == item)
+    scored = score(batch, index, extra, eligible, forced)
+    selected = np.flatnonzero(scored.candidates.item == item)
     return list(explain_selected([view], batch, scored, index, selected, 1 << 20, negative=True)[0])
 
 
@@ -160,7 +163,6 @@ def score_of(
         return None
     batch = _batch([view], index, config, clock)
     eligible, _ = _eligible(batch, index, config)
-    scored = score_candidates(
-        batch, index, index.fusion, np.zeros(1, dtype=np.int64), eligible, np.array([item], dtype=np.int64)
-    )
-    return float(scored.score[scored.item == item][0])
+    nothing = np.zeros(1, dtype=np.int64)
+    scored = score(batch, index, nothing, eligible, np.array([item], dtype=np.int64))
+    return float(scored.score[scored.candidates.item == item][0])

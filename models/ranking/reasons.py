@@ -1,8 +1,8 @@
 """Reasons: which feedback put an item on a list, by how much, and one sentence for people.
 
 A reason's contribution is what the additive score would lose without its evidence, with
-index, normalisers and positions held fixed: the sum over channels of f(x) - f(x - x_e),
-where x_e is what the evidence e gave. It is negative for what pushed an item down.
+index, normalisers and positions held fixed. Scores are linear in the evidence, so that is the
+sum of what it gave by all sources. It is negative for what pushed an item down.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.ranking.evidence import Batch, Evidence
-from models.ranking.fusion import Fusion, squash
 from models.ranking.item_index import ItemIndex
 from models.ranking.log import Floats, Ints, sums
 from models.ranking.scoring import Scored
@@ -48,8 +47,9 @@ _CODE_OF_SOURCE: Final = {
 }  # fmt: skip
 _DID: Final = {
     "view": "looked at", "click": "clicked", "dwell": "spent time with", "like": "liked",
-    "share": "shared", "save": "saved", "cart": "put in your cart", "purchase": "bought", "rating": "rated", "review": "reviewed",
-    "comment": "commented on", "dislike": "disliked", "skip": "skipped", "hide": "hid", "impression": "saw",
+    "share": "shared", "save": "saved", "cart": "put in your cart", "purchase": "bought",
+    "rating": "rated", "review": "reviewed", "comment": "commented on", "dislike": "disliked",
+    "skip": "skipped", "hide": "hid", "impression": "saw",
 }  # fmt: skip
 _CLEARLY: Final = 0.3  # liking from which a sentence says so
 
@@ -63,55 +63,34 @@ class Shares:
     source: NDArray[np.int64]  # same shape: place in `gathered` of its largest part
 
 
-def shares(scored: Scored, fusion: Fusion, selected: Ints) -> list[Shares]:
+def shares(scored: Scored, selected: Ints) -> list[Shares]:
     """Contributions to the `selected` candidates, kind by kind."""
-    place = np.full(len(scored.item), -1, dtype=np.int64)
+    place = np.full(len(scored.score), -1, dtype=np.int64)
     place[selected] = np.arange(len(selected))
     kinds: dict[str, list[int]] = {}
-    for number, one in enumerate(scored.gathered):
+    for number, one in enumerate(scored.candidates.gathered):
         kinds.setdefault(one.source.kind, []).append(number)
-    return [_kind_shares(scored, fusion, selected, place, kind, members) for kind, members in kinds.items()]
+    return [_kind_shares(scored, place, len(selected), kind, members) for kind, members in kinds.items()]
 
 
-def _kind_shares(
-    scored: Scored, fusion: Fusion, selected: Ints, place: Ints, kind: str, members: list[int]
-) -> Shares:
-    width = 1 + max(int(scored.gathered[number].local.max(initial=0)) for number in members)
-    total = np.zeros((len(selected), width))
+def _kind_shares(scored: Scored, place: Ints, count: int, kind: str, members: list[int]) -> Shares:
+    gathered = scored.candidates.gathered
+    width = 1 + max(int(gathered[number].local.max(initial=0)) for number in members)
+    total = np.zeros(count * width)
     largest = np.zeros_like(total)
-    source = np.full(total.shape, members[0], dtype=np.int64)
+    source = np.full(len(total), members[0], dtype=np.int64)
     for number in members:
-        share = _source_share(scored, fusion, selected, place, number, width)
+        row = place[scored.candidates.slots[number]]
+        entries = np.flatnonzero(row >= 0)
+        cell = row[entries] * width + gathered[number].local[entries]
+        share = sums(cell, scored.given[number][entries], len(total))
         total += share
-        better = np.abs(share) > largest
-        largest[better] = np.abs(share[better])
+        size = np.abs(share)
+        better = size > largest
+        largest[better] = size[better]
         source[better] = number
-    return Shares(kind, total, source)
-
-
-def _source_share(
-    scored: Scored, fusion: Fusion, selected: Ints, place: Ints, number: int, width: int
-) -> Floats:
-    one = scored.gathered[number]
-    row = place[scored.slots[number]]
-    entries = np.flatnonzero(row >= 0)
-    cell, at = np.unique(row[entries] * width + one.local[entries], return_inverse=True)
-    candidate = selected[cell // width]
-    share = np.zeros(len(cell))
-    for channel in scored.channels:
-        if channel.gathered == number:
-            given = sums(at, one.values[channel.number][entries], len(cell))
-            strength = channel.strength[candidate]
-            share += lost(strength, given, channel.norm[scored.user[candidate]], fusion.weights(channel.name))
-    dense = np.zeros(len(selected) * width)
-    dense[cell] = share
-    return dense.reshape(len(selected), width)
-
-
-def lost(strength: Floats, given: Floats, norm: Floats, weights: tuple[float, float]) -> Floats:
-    """What a channel loses of its score when `given` is taken from `strength`."""
-    without = np.maximum(strength - given, 0.0)
-    return squash(strength / norm, weights) - squash(without / norm, weights)
+    shape = (count, width)
+    return Shares(kind, total.reshape(shape), source.reshape(shape))
 
 
 def explain_selected(
@@ -127,14 +106,14 @@ def explain_selected(
 
     With `negative` also what pushed it down, and the largest in size are kept.
     """
-    parts = shares(scored, index.fusion, selected)
-    static = index.static_score[scored.item[selected]]
+    parts = shares(scored, selected)
+    static = index.static_score[scored.candidates.item[selected]]
     table = np.concatenate([part.total for part in parts] + [static[:, None]], axis=1)
     rank_by = np.abs(table) if negative else table
     columns = np.argsort(-rank_by, axis=1, kind="stable")[:, :most]
     found = np.take_along_axis(table, columns, axis=1).tolist()
     writer = _Writer(views, batch, scored, index, parts, negative)
-    users = scored.user[selected].tolist()
+    users = scored.candidates.user[selected].tolist()
     return [
         writer.reasons(row, users[row], places, values)
         for row, (places, values) in enumerate(zip(columns.tolist(), found, strict=True))
@@ -162,7 +141,7 @@ class _Writer:
             for number, part in enumerate(parts)
             for local in range(part.total.shape[1])
         ]
-        names = [one.source.name for one in scored.gathered]
+        names = [one.source.name for one in scored.candidates.gathered]
         self._codes = [_CODE_OF_SOURCE[name] for name in names]
         self._sources = [part.source.tolist() for part in parts]
         self._origins = {part.kind: _origins(getattr(batch, part.kind)) for part in parts}

@@ -1,9 +1,9 @@
 """The candidate sources, under one contract.
 
 A source is a matrix from rows to items, and the rows that each piece of a user's evidence
-points at. An evidence e gives item i  w_e M[row_e, i]  (times decay^position for
-interactions), the source's strength is the sum over evidence, and so what would be lost
-without e is known in closed form. Sources with several decays are several channels.
+points at. An evidence e at position p gives item i  w_e M[row_e, i] decay^p, the source's
+strength is the sum over evidence, and the score is linear in it: what would be lost
+without e is what e gave. Sources with several decays are several channels of the fusion.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from models.ranking.evidence import Batch, Evidence
-from models.ranking.log import Floats, Ints
+from models.ranking.log import Floats, Ints, sums
 from models.ranking.neighbours import Neighbours
 from models.text import WORD_BUCKETS
 
@@ -32,9 +32,8 @@ class Source:
     matrix: str  # name of an `ItemIndex` matrix
     decays: tuple[float, ...]  # per channel: weight decay^position; 0: the newest alone
     rows: Callable[[Evidence, Floats], Rows]  # of evidence and idf
-    default: tuple[float, float] = (0.0, 0.0)  # weights of x/max and sqrt(x/max) when not fitted
+    default: float = 0.0  # weight of each channel when not fitted
     learned: bool = True  # fitted on the feedback; else the default stands
-    relative: bool = True  # divided by the user's maximum; else by 1
 
     def channels(self) -> tuple[str, ...]:
         """Names of the channels, stable across versions."""
@@ -84,42 +83,41 @@ _LOG1P: Final = np.log1p(np.arange(64.0))
 
 #: Every source. Graph and words come with several decays, and the fusion weighs them.
 SOURCES: Final[tuple[Source, ...]] = (
-    Source("graph", "liked", "graph", (0.0, 0.6, 1.0), _by_item, (1.0, 1.0)),
+    Source("graph", "liked", "graph", (0.0, 0.6, 1.0), _by_item, 0.5),
     Source("forward", "liked", "forward", (0.6,), _by_item),
     Source("two_hops", "liked", "two_hops", (0.8,), _by_item),
-    Source("words", "liked", "words", (0.0, 0.8), _by_item, (0.3, 0.3)),
-    Source("attributes", "liked", "attributes_near", (0.0, 0.9), _by_item, (0.3, 0.3)),
+    Source("words", "liked", "words", (0.0, 0.8), _by_item, 0.3),
+    Source("attributes", "liked", "attributes_near", (0.0, 0.9), _by_item, 0.3),
     Source("content", "liked", "content", (0.0, 0.9), _by_item),
     Source("own_words", "liked", "postings", (0.8,), _by_own_words),
-    Source("category", "liked", "category", (0.8,), _by_item, (0.2, 0.2)),
-    Source("disliked_words", "disliked", "words", (0.8,), _by_item, (-1.0, 0.0), False, False),
-    Source("disliked_attributes", "disliked", "attributes_near", (0.8,), _by_item, (-1.0, 0.0), False, False),
-    Source("disliked_content", "disliked", "content", (0.8,), _by_item, (-1.0, 0.0), False, False),
-    Source("query_words", "queries", "postings", (0.6,), _by_words, (4.0, 1.0), False),
-    Source("query_content", "queries", "query_texts", (0.6,), _by_row, (3.0, 0.0), False),
-    Source("profile_words", "profile", "postings", (1.0,), _by_words, (1.0, 0.0), False),
-    Source("profile_attributes", "profile", "attribute_postings", (1.0,), _by_row, (1.0, 0.0), False),
-    Source("topics", "topics", "topics", (1.0,), _by_row, (0.3, 0.0), False),
+    Source("category", "liked", "category", (0.8,), _by_item, 0.2),
+    Source("disliked_words", "disliked", "words", (0.8,), _by_item, -0.5, False),
+    Source("disliked_attributes", "disliked", "attributes_near", (0.8,), _by_item, -0.5, False),
+    Source("disliked_content", "disliked", "content", (0.8,), _by_item, -0.5, False),
+    Source("query_words", "queries", "postings", (0.6,), _by_words, 5.0, False),
+    Source("query_content", "queries", "query_texts", (0.6,), _by_row, 3.0, False),
+    Source("profile_words", "profile", "postings", (1.0,), _by_words, 1.0, False),
+    Source("profile_attributes", "profile", "attribute_postings", (1.0,), _by_row, 1.0, False),
+    Source("topics", "topics", "topics", (1.0,), _by_row, 0.3, False),
 )
+_SHARED: Final = frozenset(
+    {"queries", "profile", "topics"}
+)  # kinds whose best item gets 1, whatever they say
 
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """A source's entries for a batch: what each evidence gives each item, channel by channel."""
+    """A source's entries for a batch: what each evidence gives each item, before position and weight."""
 
     source: Source
     user: Ints
-    local: Ints  # of the evidence
+    local: Ints  # position: number of the evidence within the user's of its kind
     item: Ints
-    values: tuple[Floats, ...]  # per channel
-    fresh: Floats  # per user: the greatest weight of the evidence
+    value: Floats
 
     def keep(self, which: Ints) -> Gathered:
         """Some of the entries."""
-        values = tuple(value[which] for value in self.values)
-        return Gathered(
-            self.source, self.user[which], self.local[which], self.item[which], values, self.fresh
-        )
+        return Gathered(self.source, self.user[which], self.local[which], self.item[which], self.value[which])
 
 
 def gather(source: Source, matrix: Neighbours, batch: Batch, idf: Floats, category: Ints) -> Gathered | None:
@@ -133,28 +131,41 @@ def gather(source: Source, matrix: Neighbours, batch: Batch, idf: Floats, catego
         of, row, weight = of[row >= 0], row[row >= 0], weight[row >= 0]
     entry, item, value = matrix.gather(row)
     of_entry = of[entry]
-    strength = weight[entry] * value
-    local = evidence.local[of_entry]
-    values = tuple(strength * decay_table(decay)[np.minimum(local, _PLACES - 1)] for decay in source.decays)
-    return Gathered(
-        source, evidence.user[of_entry], local, item.astype(np.int64), values, _fresh(evidence, batch.users)
+    found = Gathered(
+        source,
+        evidence.user[of_entry],
+        evidence.local[of_entry],
+        item.astype(np.int64),
+        weight[entry] * value,
     )
+    return _relative(found, evidence, batch.users) if source.kind in _SHARED else found
 
 
-def _fresh(evidence: Evidence, users: int) -> Floats:
-    greatest = np.zeros(users)
-    np.maximum.at(greatest, evidence.user, evidence.weight)
-    return greatest
+def _relative(found: Gathered, evidence: Evidence, users: int) -> Gathered:
+    """Divided by what the user's best item gets, as if the freshest evidence were of full weight.
+
+    So a request means the same whether its words are rare or common. The divisor counts as a
+    normaliser: it is held fixed when a reason tells what its evidence gave.
+    """
+    decay = decay_table(found.source.decays[0])[np.minimum(found.local, PLACES - 1)]
+    pair = found.user * (int(found.item.max(initial=0)) + 1) + found.item
+    distinct, place = np.unique(pair, return_inverse=True)
+    total = sums(place, found.value * decay, len(distinct))
+    greatest, freshest = np.zeros(users), np.zeros(users)
+    np.maximum.at(greatest, distinct // (int(found.item.max(initial=0)) + 1), total)
+    np.maximum.at(freshest, evidence.user, evidence.weight)
+    scale = np.divide(freshest, greatest, out=np.zeros(users), where=greatest > 0)
+    return Gathered(found.source, found.user, found.local, found.item, found.value * scale[found.user])
 
 
-_PLACES: Final = 1024
+PLACES: Final = 1024  # positions that are told apart
 
 
 def decay_table(decay: float) -> Floats:
-    """decay^position for positions from 0; 0^0 is 1."""
+    """decay^position for positions 0 to PLACES - 1; 0^0 is 1."""
     table = _TABLES.get(decay)
     if table is None:
-        table = _TABLES[decay] = np.array([decay**place for place in range(_PLACES)])
+        table = _TABLES[decay] = np.array([decay**place for place in range(PLACES)])
     return table
 
 
