@@ -1,0 +1,63 @@
+"""`livelist evaluate`: a table for people, one object for programs, and a clear word when it cannot."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli.main import main
+
+
+def history(folder: Path, items: int) -> str:
+    """Twelve users who walk through the same items, each from another start."""
+    lines = [
+        {
+            "user_id": f"u{user}",
+            "kind": "purchase",
+            "item_id": f"i{(user + step) % 8}",
+            "event_time": f"2024-03-{1 + step:02d}T00:{user:02d}:00Z",
+        }
+        for user in range(12)
+        for step in range(items)
+    ]
+    path = folder / "events.jsonl"
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    return str(path)
+
+
+def evaluate(path: str, *more: str) -> int:
+    return main(["evaluate", "--input", path, "--model", "none", "--k", "3", *more])
+
+
+def test_it_prints_livelist_beside_popularity_and_item_knn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(history(tmp_path, 5)) == 0
+    shown = capsys.readouterr().out
+    assert "leave-last-out, learn strict: 12 predictions for 12 users" in shown
+    assert all(name in shown for name in ("HR@3", "NDCG@3", "livelist", "popularity", "item-kNN"))
+
+
+def test_json_is_one_object_and_the_file_holds_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = tmp_path / "figures.json"
+    assert evaluate(history(tmp_path, 5), "--json", "--learn=plus", "--write", str(written)) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown == json.loads(written.read_text())
+    assert (shown["learn"], shown["k"], shown["users"]) == ("plus", 3, 12)
+
+
+def test_a_history_too_short_to_hold_anything_out_is_an_input_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(history(tmp_path, 2)) == 3
+    assert "at least 3 distinct items" in capsys.readouterr().err
+
+
+def test_no_tables_are_written(tmp_path: Path) -> None:
+    path = history(tmp_path, 4)
+    assert evaluate(path) == 0
+    assert [each.name for each in tmp_path.iterdir()] == ["events.jsonl"]
