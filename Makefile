@@ -10,7 +10,7 @@ UV := $(PYTHON) -m uv
 PACKAGES := models transforms pipeline tests
 OUT ?= out/demo
 
-.PHONY: help install install-test install-all demo test test-all lint format requirements bench clean
+.PHONY: help install install-test install-all demo test test-all lint format readme requirements bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | while IFS=$$'\t' read -r target text; do \
@@ -41,6 +41,12 @@ format: install-test  ## format every file
 bench: install-test  ## every benchmark, each against a named alternative in the same run
 	@for script in tests/benchmarks/bench_*.py; do \
 	  module=$${script%.py}; echo "== $$module"; $(PYTHON) -m $${module//\//.}; done
+
+readme: install  ## put the demo's output into the README as it is
+	@$(VENV)/bin/livelist demo --output $(OUT) | $(PYTHON) -c 'import re, sys; from pathlib import Path; \
+	  readme = Path("README.md"); shown = "\n".join(line.rstrip() for line in sys.stdin.read().splitlines()); \
+	  fence = re.compile(r"(<!-- demo -->\n```\n).*?(\n```\n)", re.DOTALL); \
+	  readme.write_text(fence.sub(lambda found: found[1] + shown + found[2], readme.read_text()))'
 
 requirements: install  ## pin the workers' packages with hashes
 	@header='# What a worker installs: no torch, no transformers. Made by `make requirements`; pip checks every hash.'; \
