@@ -190,10 +190,10 @@ def _export(model: object, path: Path) -> None:
         def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
             return self.model(input_ids, attention_mask=attention_mask).last_hidden_state  # type: ignore[operator]
 
-    ids = torch.ones(2, 16, dtype=torch.int64)
+    ids = torch.randint(1000, 2000, (2, 16))
     batch, tokens = torch.export.Dim("batch"), torch.export.Dim("tokens", max=512)
     torch.onnx.export(
-        Hidden(), (ids, ids), path, dynamo=True, external_data=False, opset_version=18,
+        Hidden().eval(), (ids, torch.ones_like(ids)), path, dynamo=True, external_data=False, opset_version=18,
         input_names=["input_ids", "attention_mask"], output_names=["hidden"],
         dynamic_shapes=({0: batch, 1: tokens}, {0: batch, 1: tokens}),
     )  # fmt: skip
