@@ -193,7 +193,8 @@ def _export(model: object, path: Path) -> None:
     ids = torch.randint(1000, 2000, (2, 16))
     batch, tokens = torch.export.Dim("batch"), torch.export.Dim("tokens", max=512)
     torch.onnx.export(
-        Hidden().eval(), (ids, torch.ones_like(ids)), path, dynamo=True, external_data=False, opset_version=18,
+        Hidden().eval(), (ids, torch.ones_like(ids)), path,
+        dynamo=True, external_data=False, opset_version=18,
         input_names=["input_ids", "attention_mask"], output_names=["hidden"],
         dynamic_shapes=({0: batch, 1: tokens}, {0: batch, 1: tokens}),
     )  # fmt: skip
