@@ -40,7 +40,8 @@ class JobConfig:
     if_exists: IfExists = "replace"
     allowed_lateness_seconds: int | None = None  # None: the state's time to live
     refresh_every_seconds: float = 1.0  # endless runs: at most one list a user in this time
-    snapshot_every_seconds: float = 60.0  # endless runs: rewrite recommendations_latest/
+    snapshot_every_seconds: float = 10.0  # endless runs: rewrite recommendations_latest/
+    reindex_every_seconds: float = 60.0  # endless runs: learn the item index anew; 0: never
 
     def __post_init__(self) -> None:
         if not self.inputs:
@@ -51,6 +52,8 @@ class JobConfig:
         for name in (*positive, "refresh_every_seconds", "snapshot_every_seconds"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.reindex_every_seconds < 0:
+            raise ValueError(f"reindex_every_seconds must not be negative, got {self.reindex_every_seconds}")
         if self.threads < 0:
             raise ValueError(f"threads must not be negative, got {self.threads}")
         if self.allowed_lateness_seconds is not None and self.allowed_lateness_seconds < 0:

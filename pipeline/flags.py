@@ -205,7 +205,7 @@ def _add_state_flags(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--state_ttl_days",
-        type=_positive_float,
+        type=positive_float,
         default=_STATE.ttl_micros / MICROS_PER_DAY,
         metavar="DAYS",
         help="older events no longer count (default: %(default)g)",
@@ -223,17 +223,24 @@ def _add_time_flags(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--refresh_every_seconds",
-        type=_positive_float,
+        type=positive_float,
         default=_JOB.refresh_every_seconds,
         metavar="SECONDS",
         help="endless runs: at most one list a user in this time (default: %(default)g)",
     )
     add(
         "--snapshot_every_seconds",
-        type=_positive_float,
+        type=positive_float,
         default=_JOB.snapshot_every_seconds,
         metavar="SECONDS",
         help="endless runs: how often recommendations_latest/ is rewritten (default: %(default)g)",
+    )
+    add(
+        "--reindex_every_seconds",
+        type=_not_negative,
+        default=_JOB.reindex_every_seconds,
+        metavar="SECONDS",
+        help="endless runs: how often the item index is learned anew; 0: never (default: %(default)g)",
     )
 
 
@@ -267,6 +274,7 @@ def job_config(flags: argparse.Namespace, environment: Mapping[str, str] = os.en
         allowed_lateness_seconds=flags.allowed_lateness_seconds,
         refresh_every_seconds=flags.refresh_every_seconds,
         snapshot_every_seconds=flags.snapshot_every_seconds,
+        reindex_every_seconds=flags.reindex_every_seconds,
     )
 
 
@@ -346,7 +354,18 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _positive_float(text: str) -> float:
+def _not_negative(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < 1e15:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 0, got {text!r}")
+    return number
+
+
+def positive_float(text: str) -> float:
+    """A number above 0, for argparse."""
     try:
         number = float(text)
     except ValueError:

@@ -50,10 +50,15 @@ class History:
         return view_events(view.user_id, kept, self.policy)
 
 
-def load_history(config: JobConfig, users: Collection[str] | None = None) -> History:
+def load_history(
+    config: JobConfig,
+    users: Collection[str] | None = None,
+    known: dict[str, ScoringResult] | None = None,
+) -> History:
     """Reads, cleans, scores and joins a history; only of some `users` when they are given.
 
-    Raises InputError when nothing is accepted, DeploymentError when the model is not sound.
+    `known` are texts that were scored before; the others are added to it. Raises InputError when
+    nothing is accepted, DeploymentError when the model is not sound.
     """
     read = read_feedback(config.inputs, config.form, config.cleaning)
     accepted = [event for event in read if isinstance(event, FeedbackEvent)]
@@ -64,7 +69,7 @@ def load_history(config: JobConfig, users: Collection[str] | None = None) -> His
     items = [item for item in catalogue if isinstance(item, Item)]
     wanted = [event for event in accepted if users is None or event.user_id in users]
     texts = [event.text for event in wanted if event.text is not None]
-    scores = score_texts(config, [*texts, *(item_text(item) for item in items if users is None)])
+    scores = score_texts(config, [*texts, *(item_text(item) for item in items if users is None)], known)
     states = _join(_scored(wanted, scores), config)
     policy, ttl = view_policy(config), config.state.ttl_micros
     return History(
@@ -72,21 +77,24 @@ def load_history(config: JobConfig, users: Collection[str] | None = None) -> His
         policy,
         {user_id: accepted_events(state, policy, clock, ttl) for user_id, state in states.items()},
         items,
-        list(owned_vectors(_vectors(scores), items)),
+        vectors_of(scores, items),
     )
 
 
-def score_texts(config: JobConfig, texts: Iterable[str]) -> dict[str, ScoringResult]:
-    """The score of each distinct text; none with `--model none`."""
+def score_texts(
+    config: JobConfig, texts: Iterable[str], known: dict[str, ScoringResult] | None = None
+) -> dict[str, ScoringResult]:
+    """The score of each distinct text; none with `--model none`. Those in `known` are not scored again."""
     distinct = sorted({text for text in texts if text})
     if config.model == NO_MODEL or not distinct:
         return {}
-    scorer = TextScorer.load(config.model, config.topics, config.providers, config.threads)
-    scores: dict[str, ScoringResult] = {}
-    for begin in range(0, len(distinct), _BATCH):
-        batch = distinct[begin : begin + _BATCH]
-        scores.update(zip(batch, scorer.score(batch), strict=True))
-    return scores
+    known = {} if known is None else known
+    if missing := [text for text in distinct if text not in known]:
+        scorer = TextScorer.load(config.model, config.topics, config.providers, config.threads)
+        for begin in range(0, len(missing), _BATCH):
+            batch = missing[begin : begin + _BATCH]
+            known.update(zip(batch, scorer.score(batch), strict=True))
+    return {text: known[text] for text in distinct}
 
 
 def _scored(events: Sequence[FeedbackEvent], scores: dict[str, ScoringResult]) -> Iterator[ScoredFeedback]:
@@ -105,6 +113,11 @@ def _join(scored: Iterable[ScoredFeedback], config: JobConfig) -> dict[str, User
     for user_id, state in states.items():
         apply_pane(state, copies[user_id], config.state, view_policy(config))
     return states
+
+
+def vectors_of(scores: dict[str, ScoringResult], items: Iterable[Item]) -> list[TextVector]:
+    """(text hash, item_id whose catalogue text it is or "", float16 vector) of each scored text."""
+    return list(owned_vectors(_vectors(scores), items))
 
 
 def _vectors(scores: dict[str, ScoringResult]) -> Iterator[TextVector]:

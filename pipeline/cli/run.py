@@ -5,23 +5,44 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pipeline.cli.console import output_console, progress, quiet_libraries
 from pipeline.cli.parsing import CommandParser
-from pipeline.flags import add_job_flags
+from pipeline.flags import add_job_flags, positive_float
+
+if TYPE_CHECKING:
+    from pipeline.options import Launch
 
 EXAMPLE: Final = """livelist run --input out/demo/input/events.jsonl.gz --output out/run
-  (the file is there after `livelist demo`)"""
+  (the file is there after `livelist demo`)
+
+  mkdir -p out/events
+  livelist run --streaming --input out/events --output out/live
+  (append JSON lines to files in out/events meanwhile; Ctrl-C ends it)"""
 
 
 def parse(parser: CommandParser, arguments: list[str]) -> argparse.Namespace:
     """Our flags; what is left over is Beam's, or refused."""
     parser.usage = "livelist run --input PATH --output FOLDER [flags] [any Beam option]"
+    _add_endless_flags(parser)
     add_job_flags(parser)
     flags, rest = parser.parse_known_args(arguments)
-    flags.beam = rest
+    flags.beam = [*rest, "--streaming"] if flags.streaming else rest
     return flags
+
+
+def _add_endless_flags(parser: CommandParser) -> None:
+    add = parser.add_argument_group(
+        "endless runs", "--input is a folder, glob or file of JSON lines that grows; Ctrl-C or SIGTERM drains"
+    ).add_argument
+    add("--streaming", action="store_true", help="follow --input until it is stopped (default: read it once)")
+    add(
+        "--run_for_seconds",
+        type=positive_float,
+        metavar="SECONDS",
+        help="with --streaming: drain by itself after following for this time (default: never)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -30,6 +51,12 @@ def run(args: argparse.Namespace) -> int:
     from pipeline.options import parse_launch
 
     launch = parse_launch(args, args.beam, "livelist run", os.environ)
+    if args.streaming:
+        return _run_endless(launch, args.run_for_seconds)
+    if args.run_for_seconds is not None:
+        from models.errors import UsageError
+
+        raise UsageError("--run_for_seconds goes with --streaming")
     print(f"runner: {launch.notice}", file=sys.stderr)
     from pipeline.cli.report import print_report
     from pipeline.job import run_job
@@ -37,4 +64,24 @@ def run(args: argparse.Namespace) -> int:
     with progress("running the job"):
         report = run_job(launch.config, launch.beam_options)
     print_report(report, output_console())
+    return 0
+
+
+def _run_endless(launch: Launch, run_for_seconds: float | None) -> int:
+    from pipeline.cli.live_view import print_live_report, show_status, stopped_by_signals, warnings_shown
+    from pipeline.live import check_engine, run_live
+    from pipeline.live_state import live_state
+    from pipeline.output_folder import new_run_id
+
+    check_engine(launch.runner)
+    print(
+        f"runner: {launch.runner}, in this process; each list follows what arrived since the one before, and "
+        "a restart reads the log again",
+        file=sys.stderr,
+    )
+    run_id = new_run_id()
+    state = live_state(run_id)
+    with warnings_shown(), stopped_by_signals(state, run_for_seconds), show_status(state):
+        report = run_live(launch.config, launch.beam_options, run_id)
+    print_live_report(report, output_console())
     return 0
