@@ -72,7 +72,14 @@ def _evaluate(config: JobConfig, protocol: str, learn: str) -> EvaluationReport:
     history = load_history(config)
     try:
         if protocol == "prequential":
-            return evaluation.evaluate_prequential(history.views(), history.items, history.vectors, config.k)
+            return evaluation.evaluate_prequential(
+                history.views(),
+                history.items,
+                history.vectors,
+                config.k,
+                index_config=config.index,
+                ranking_config=config.ranking,
+            )
         return evaluation.evaluate_leave_last_out(
             history.views(),
             history.items,

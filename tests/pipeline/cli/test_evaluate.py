@@ -50,6 +50,16 @@ def test_json_is_one_object_and_the_file_holds_the_same(
     assert (shown["learn"], shown["k"], shown["users"]) == ("plus", 3, 12)
 
 
+def test_prequential_predicts_everything_after_the_first_block(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(history(tmp_path, 5), "--protocol=prequential", "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["protocol"] == "prequential"
+    assert 0 < shown["predictions"] < shown["interactions"] == 60
+    assert {row["name"] for row in shown["rows"]} >= {"livelist", "popularity"}
+
+
 def test_a_history_too_short_to_hold_anything_out_is_an_input_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
