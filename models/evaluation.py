@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
@@ -110,6 +111,85 @@ def evaluate_leave_last_out(
     )
 
 
+def evaluate_prequential(
+    views: Sequence[UserView],
+    items: Sequence[Item] = (),
+    vectors: Vectors = (),
+    k: int = 10,
+    *,
+    index_config: IndexConfig = DEFAULT_INDEX,
+    ranking_config: RankingConfig = DEFAULT_RANKING,
+    refits: int = 10,
+) -> EvaluationReport:
+    """Predicts every interaction, in order of time, from what was known just before it.
+
+    The order is cut into `refits` + 1 equal blocks. The first only teaches; before each later
+    block an index is learned from all that came before, and within the block each user's own
+    history stays live. Users' topics are left out, as a view's include what came later. A user's
+    first interaction is predicted too: by what suits everyone.
+    """
+    order = sorted(
+        (one.time, one.event_ids[-1], view.user_id, user, place)
+        for user, view in enumerate(views)
+        for place, one in enumerate(view.interactions)
+    )
+    if len(order) <= refits:
+        raise ValueError(f"{len(order)} interactions cannot be cut into {refits + 1} blocks")
+    cuts = np.linspace(0, len(order), refits + 2).astype(int).tolist()
+    ranks: list[int] = []
+    baseline: list[float] = []
+    listed: list[tuple[str, ...]] = []
+    index = None
+    for begin, end in pairwise(cuts[1:]):
+        known = [0] * len(views)
+        for _, _, _, user, place in order[:begin]:
+            known[user] = max(known[user], place + 1)
+        clock = order[begin - 1][0]
+        learned = [_past(view, count, clock) for view, count in zip(views, known, strict=True) if count]
+        index = learn_index(merge_logs([encode_log(learned)]), items, vectors, index_config, clock)
+        asked = [(views[user], place) for _, _, _, user, place in order[begin:end]]
+        pasts = [_past(view, place, view.interactions[place].time) for view, place in asked]
+        targets = [view.interactions[place].item_id for view, place in asked]
+        block = list(_listed(pasts, index, ranking_config, clock, k))
+        listed += block
+        ranks += _ranks(block, targets)
+        baseline += _popularity_ranks(learned, pasts, targets, index, k)
+    assert index is not None
+    rows = (
+        _metrics("livelist", ranks, listed, index, len(views)),
+        Metrics("popularity", *_accuracy(baseline), coverage=None, novelty=None),
+    )
+    return EvaluationReport(
+        "prequential", None, k, len(views), len(ranks), index.items, len(order), rows, tuple(ranks)
+    )
+
+
+def _past(view: UserView, count: int, clock: Micros) -> UserView:
+    """The view as of its first `count` interactions, without topics."""
+    kept = view.interactions[:count]
+    queries = tuple(query for query in view.queries if query.time <= clock)
+    newest = max([one.time for one in kept] + [query.time for query in queries], default=0)
+    return replace(view, interactions=kept, queries=queries, topics=(), newest_time=newest)
+
+
+def _popularity_ranks(
+    learned: Sequence[UserView], pasts: Sequence[UserView], targets: Sequence[str], index: ItemIndex, k: int
+) -> list[float]:
+    place = _numbering((*learned, *pasts), index, targets)
+    counts = np.asarray(_incidence(learned, place).sum(axis=0)).ravel()
+    goal = np.array([place[target] for target in targets], dtype=np.int64)
+    asked = _incidence(pasts, place)
+    ranks = _average_ranks(asked, goal, lambda rows: np.repeat(counts[None, :], rows.shape[0], axis=0))
+    return [at if at < k + 1 else 0.0 for at in map(float, ranks)]
+
+
+def _numbering(views: Iterable[UserView], index: ItemIndex, targets: Sequence[str]) -> dict[str, int]:
+    """Every item of the catalogue, of the views and of the targets, numbered by sorted id."""
+    catalogue = {index.item_ids[item] for item in range(index.items)}
+    mentioned = {one.item_id for view in views for one in view.interactions}
+    return {item: number for number, item in enumerate(sorted(catalogue | mentioned | set(targets)))}
+
+
 def _learned(
     views: Sequence[UserView], queries: dict[str, UserView], learn: Learn, without: WithoutItem
 ) -> list[UserView]:
@@ -165,8 +245,7 @@ def _baselines(
     learned: Sequence[UserView], queries: Sequence[UserView], targets: Sequence[str], index: ItemIndex, k: int
 ) -> list[Metrics]:
     """Popularity by count and item-kNN by cosine, over all items; of equals each has the average rank."""
-    known = {one.item_id for view in (*learned, *queries) for one in view.interactions}
-    place = {item: number for number, item in enumerate(sorted(known | set(targets)))}
+    place = _numbering((*learned, *queries), index, targets)
     train, asked = _incidence(learned, place), _incidence(queries, place)
     goal = np.array([place[target] for target in targets], dtype=np.int64)
     counts = np.asarray(train.sum(axis=0)).ravel()

@@ -171,10 +171,11 @@ def _fit(sample: Sample, names: list[str]) -> Fusion:
         for column, name in zip(range(len(names), len(weights), 2), STATICS, strict=True)
     }
     score = sample.features @ weights.astype(np.float32)
-    figures = {
-        "hit_rate": _hit_rate(sample, score),
-        "hit_rate_popularity": _hit_rate(sample, sample.popularity),
-    }
+    ours, popularity = _hit_rate(sample, score), _hit_rate(sample, sample.popularity)
+    figures = {"hit_rate": ours, "hit_rate_popularity": popularity, "users": float(len(sample.target))}
+    if ours < popularity:  # nothing to learn from what goes together
+        channels |= dict.fromkeys(names, 0.0)
+        statics = dict.fromkeys(STATICS, (0.0, 0.0)) | {"popularity": (1.0, 0.0)}
     return Fusion(channels, statics, figures=figures)
 
 

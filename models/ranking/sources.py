@@ -81,14 +81,14 @@ def _word_rows(evidence: Evidence, idf: Floats, which: Ints) -> Rows:
 
 _LOG1P: Final = np.log1p(np.arange(64.0))
 
-#: Every source. Graph and words come with several decays, and the fusion weighs them.
+#: Every source. Most come with several decays; the fusion weighs them into one curve over positions.
 SOURCES: Final[tuple[Source, ...]] = (
-    Source("graph", "liked", "graph", (0.0, 0.6, 1.0), _by_item, 0.5),
-    Source("forward", "liked", "forward", (0.6,), _by_item),
-    Source("two_hops", "liked", "two_hops", (0.8,), _by_item),
-    Source("words", "liked", "words", (0.0, 0.8), _by_item, 0.3),
-    Source("attributes", "liked", "attributes_near", (0.0, 0.9), _by_item, 0.3),
-    Source("content", "liked", "content", (0.0, 0.9), _by_item),
+    Source("graph", "liked", "graph", (0.0, 0.4, 0.6, 0.8, 1.0), _by_item, 0.3),
+    Source("forward", "liked", "forward", (0.0, 0.6, 0.8, 1.0), _by_item),
+    Source("two_hops", "liked", "two_hops", (0.6, 0.8, 1.0), _by_item),
+    Source("words", "liked", "words", (0.0, 0.6, 0.8, 1.0), _by_item, 0.15),
+    Source("attributes", "liked", "attributes_near", (0.0, 0.6, 0.9), _by_item, 0.1),
+    Source("content", "liked", "content", (0.0, 0.6, 0.9), _by_item, 0.05),
     Source("own_words", "liked", "postings", (0.8,), _by_own_words),
     Source("category", "liked", "category", (0.8,), _by_item, 0.2),
     Source("disliked_words", "disliked", "words", (0.8,), _by_item, -0.5, False),
