@@ -49,10 +49,11 @@ class Accounting:
         """The accounting in one line for people."""
         scored, unscored = self.counts.get("accepted.scored", 0), self.counts.get("accepted.unscored", 0)
         texts = f"{scored:,} scored" + (f" + {unscored:,} unscored" if unscored else "")
-        accepted = (
-            f"{self.total('accepted.'):,} accepted ({texts} + {self.counts.get('accepted.without_text', 0):,} "
-            f"without text + {self.counts.get('accepted.control', 0):,} control)"
+        without_text, control = (
+            self.counts.get(f"accepted.{part}", 0) for part in ("without_text", "control")
         )
+        parts = f"{texts} + {without_text:,} without text + {control:,} control"
+        accepted = f"{self.total('accepted.'):,} accepted ({parts})"
         line = (
             f"{self.input:,} read = {accepted} + {self.counts.get(DUPLICATE, 0):,} duplicate "
             f"+ {self.counts.get(SUPERSEDED, 0):,} superseded + {self.total(QUARANTINED):,} quarantined "
