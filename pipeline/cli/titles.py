@@ -21,6 +21,6 @@ def titles_of(output: Path) -> Callable[[str], str]:
 
     def title(item_id: str) -> str:
         place = index.find(item_id) if index else -1
-        return (index.title(place) if index and place >= 0 else "") or item_id
+        return (index.titles[place] if index and place >= 0 else "") or item_id
 
     return title
