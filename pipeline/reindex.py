@@ -102,6 +102,7 @@ class Reindexer(AbstractContextManager["Reindexer"]):
         With --reindex_every_seconds 0 that is the one that is published already, if one is. Raises
         DeploymentError when that is not sound, or the log's cannot be built.
         """
+        _clear_builds(self._config)
         published = read_pointer(Path(self._config.output))
         if published is not None and not self._config.reindex_every_seconds:
             ItemIndex.open(published)
@@ -194,14 +195,22 @@ class Reindexer(AbstractContextManager["Reindexer"]):
         if self._connection is not None:
             self._connection.close()
         if self._process is not None:
-            self._process.terminate()
+            self._process.kill()  # what it was building is not published
             self._process.join()
         self._process = self._connection = None
+        _clear_builds(self._config)
 
     def _failed(self, error: str) -> None:
         self.failures += 1
         self.error = error
         _LOG.error("the item index was not rebuilt, the old one serves on: %s", error)
+
+
+def _clear_builds(config: JobConfig) -> None:
+    """Deletes what was being built when a process was killed; the folder is ours while a run goes on."""
+    for left in (Path(config.output) / "index").glob(".*"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def log_bytes(config: JobConfig) -> int:
@@ -217,7 +226,8 @@ def log_bytes(config: JobConfig) -> int:
 
 def serve_rebuilds(connection: Connection, config: JobConfig) -> None:
     """The process: one rebuild for each message, until its parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
+    for number in (signal.SIGINT, signal.SIGTERM):  # they are for the parent, which ends this process
+        signal.signal(number, signal.SIG_IGN)
     os.nice(_NICENESS)
     logging.getLogger().setLevel(logging.ERROR)
     known: dict[str, ScoringResult] = {}
