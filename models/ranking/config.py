@@ -23,7 +23,7 @@ class IndexConfig:
     query_texts: int = 100  # items per known query text
     half_life_days: float = 90.0  # of decayed popularity
     quality_prior: float = 10.0  # pseudo-interactions that shrink an item's mean liking
-    fit_users: int = 3_000  # users whose last interaction fits the fusion, at most
+    fit_users: int = 2_000  # users whose last interaction fits the fusion, at most
     fit_minimum: int = 50  # fewer: the default weights stay
     exact_items: int = 50_000  # dense neighbours are exact up to this many items
 

@@ -16,7 +16,7 @@ from models.ranking.scoring import CELLS, Candidates, find_candidates, gather_al
 from models.ranking.sources import PLACES, SOURCES, decay_table
 
 _EXTRA = 100  # of the most popular items among each user's candidates
-_CANDIDATES = 400  # of each user's that the softmax is over, about
+_CANDIDATES = 300  # of each user's that the softmax is over, about
 _TOP = 10  # places in which a hit counts
 
 
@@ -122,11 +122,10 @@ def _part(index: ItemIndex, histories: Histories, targets: Ints, names: list[str
     found = find_candidates(gather_all(batch, index), index, extra, eligible, forced=wanted)
     key = found.user * index.items + found.item
     place = np.searchsorted(key, wanted)
-    features = _features(found, index, names)
     rows = _thinned(key, place, len(targets))
     starts = np.searchsorted(rows, found.starts)
     return Sample(
-        features[rows],
+        _features(found, rows, index, names),
         starts,
         np.searchsorted(rows, place),
         index.popularity[found.item[rows]],
@@ -143,21 +142,22 @@ def _thinned(key: Ints, kept: Ints, users: int) -> Ints:
     return np.flatnonzero(stays)
 
 
-def _features(found: Candidates, index: ItemIndex, names: list[str]) -> NDArray[np.float32]:
-    """Each channel's strength, then each static feature and its root; (candidates, features)."""
+def _features(found: Candidates, rows: Ints, index: ItemIndex, names: list[str]) -> NDArray[np.float32]:
+    """Each channel's strength, each static feature and its root, of some candidates; (rows, features)."""
     statics = static_features(dict(index.arrays))
-    features = np.zeros((len(found.item), len(names) + 2 * len(statics)), dtype=np.float32)
+    columns = np.zeros((len(names) + 2 * len(statics), len(rows)), dtype=np.float32)
     for one, slot in zip(found.gathered, found.slots, strict=True):
         place = np.minimum(one.local, PLACES - 1)
         for name, decay in zip(one.source.channels(), one.source.decays, strict=True):
             if name in names:
                 given = one.value * decay_table(decay)[place]
-                features[:, names.index(name)] = sums(slot, given, len(found.item))
+                columns[names.index(name)] = sums(slot, given, len(found.item))[rows]
+    item = found.item[rows]
     for number, values in enumerate(statics.values()):
         column = len(names) + 2 * number
-        features[:, column] = values[found.item]
-        features[:, column + 1] = np.sqrt(np.maximum(values[found.item], 0.0))
-    return features
+        columns[column] = values[item]
+        columns[column + 1] = np.sqrt(np.maximum(values[item], 0.0))
+    return np.ascontiguousarray(columns.T)
 
 
 def _fit(sample: Sample, names: list[str]) -> Fusion:

@@ -8,7 +8,7 @@ regression over each user's candidates predicts it, all at once and in canonical
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -23,8 +23,7 @@ STATICS: Final[dict[str, tuple[float, float]]] = {
     "popularity": (0.5, 0.5), "trend": (0.5, 0.5), "recency": (0.0, 0.0), "quality": (0.25, 0.0),
 }  # fmt: skip
 _RIDGE: Final = 1e-3
-_CONFIDENT: Final = 0.5
-_STEPS: Final = 60
+_STEPS: Final = ((0.0, 25), (0.5, 50))  # (power, steps at most): a convex start, then what a list needs
 
 
 @dataclass(frozen=True)
@@ -75,23 +74,25 @@ def squash(feature: Floats, weights: tuple[float, float]) -> Floats:
 
 
 def fit_softmax(
-    features: NDArray[np.float32], starts: Ints, target: Ints, confident: float = _CONFIDENT
+    features: NDArray[np.float32],
+    starts: Ints,
+    target: Ints,
+    schedule: Sequence[tuple[float, int]] = _STEPS,
 ) -> Floats:
     """Non-negative weights under which each group's target row is likely.
 
     features (rows, n), groups `starts[g]:starts[g + 1]`, `target` a row of each group. Maximises
-    the mean of (p^q - 1) / q over groups, p the target's probability and q = `confident` (0: log p):
-    with q > 0 groups that are hopeless count less, as they do for a list of ten. Starts from the
-    convex q = 0. Deterministic.
+    the mean of (p^q - 1) / q over groups, p the target's probability and q by the schedule (0: log p):
+    with q > 0 hopeless groups count less, as they do for a list of ten. Deterministic.
     """
     from scipy.optimize import minimize
 
     problem = _Softmax(features, starts, target)
     weights = np.zeros(features.shape[1])
-    for power in (0.0, confident):
+    for power, steps in schedule:
         found = minimize(
             problem.loss, weights, args=(power,), jac=True, method="L-BFGS-B",
-            bounds=[(0.0, None)] * len(weights), options={"maxiter": _STEPS},
+            bounds=[(0.0, None)] * len(weights), options={"maxiter": steps},
         )  # fmt: skip
         weights = np.asarray(found.x, dtype=np.float64)
     return weights

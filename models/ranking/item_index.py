@@ -31,6 +31,7 @@ class ItemIndex:
     meta: Mapping[str, Any]
     version: str = ""
     _places: dict[str, int] = field(default_factory=dict, repr=False)
+    _titles: dict[str, str] = field(default_factory=dict, repr=False)
     _matrices: dict[str, Neighbours | None] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -143,9 +144,15 @@ class ItemIndex:
     def _topics(self) -> Strings:
         return Strings.stored("topic_names", self.arrays)
 
-    def title(self, item: int) -> str:
+    def title(self, item_id: str) -> str:
         """An item's title, or its id."""
-        return self.titles[item] or self.item_ids[item]
+        title = self._titles.get(item_id)
+        if title is None:
+            if len(self._titles) >= _REMEMBERED:
+                self._titles.clear()
+            place = self.find(item_id)
+            title = self._titles[item_id] = (self.titles[place] if place >= 0 else "") or item_id
+        return title
 
 
 @lru_cache(maxsize=4)

@@ -145,7 +145,6 @@ class _Writer:
         self._codes = [_CODE_OF_SOURCE[name] for name in names]
         self._sources = [part.source.tolist() for part in parts]
         self._origins = {part.kind: _origins(getattr(batch, part.kind)) for part in parts}
-        self._titles: dict[str, str] = {}
 
     def reasons(self, row: int, user: int, columns: list[int], values: list[float]) -> tuple[Reason, ...]:
         found: list[Reason] = []
@@ -185,12 +184,7 @@ class _Writer:
         return Reason(code, (), value, f"People who care about {name} like it")
 
     def _about(self, code: str, interaction: Interaction) -> str:
-        title = self._titles.get(interaction.item_id)
-        if title is None:
-            place = self._index.find(interaction.item_id)
-            title = self._titles[interaction.item_id] = (
-                self._index.title(place) if place >= 0 else interaction.item_id
-            )
+        title = self._index.title(interaction.item_id)
         return sentence(code, title, interaction)
 
 

@@ -47,7 +47,7 @@ def score(
 ) -> Scored:
     """The batch's candidates, scored; see `find_candidates`."""
     fusion = index.fusion
-    gathered = [one for one in gather_all(batch, index) if fusion.mix(one.source) is not None]
+    gathered = gather_all(batch, index, fusion)
     found = find_candidates(gathered, index, extra, eligible, forced)
     given = tuple(_weigh(one, fusion) for one in found.gathered)
     total = index.static_score[found.item]
@@ -63,10 +63,12 @@ def _weigh(one: Gathered, fusion: Fusion) -> Floats:
     return one.value * mix[np.minimum(one.local, PLACES - 1)]
 
 
-def gather_all(batch: Batch, index: ItemIndex) -> list[Gathered]:
-    """The entries of every source that the index has and the batch has evidence for."""
+def gather_all(batch: Batch, index: ItemIndex, fusion: Fusion | None = None) -> list[Gathered]:
+    """The entries of every source that the index has, the batch has evidence for and the fusion uses."""
     found = []
     for source in SOURCES:
+        if fusion is not None and fusion.mix(source) is None:
+            continue
         matrix = index.matrix(source.matrix)
         one = gather(source, matrix, batch, index.idf, index.category) if matrix is not None else None
         if one is not None and len(one.item):

@@ -65,6 +65,8 @@ def _by_own_words(evidence: Evidence, idf: Floats) -> Rows:
 def _word_rows(evidence: Evidence, idf: Floats, which: Ints) -> Rows:
     """The heaviest words by log(1 + tf) x idf of each piece, weights of unit length times its own."""
     words = evidence.words(evidence.origin[which])
+    if not len(words.values):
+        return which[:0], which[:0], np.zeros(0)
     of = np.repeat(which, np.diff(words.starts))
     keys, counts = np.unique(of * WORD_BUCKETS + words.values, return_counts=True)
     of, word = keys // WORD_BUCKETS, keys % WORD_BUCKETS
@@ -126,9 +128,12 @@ def gather(source: Source, matrix: Neighbours, batch: Batch, idf: Floats, catego
     if not len(evidence):
         return None
     of, row, weight = source.rows(evidence, idf)
+    if not len(row):
+        return None
     if source.name == "category":
         row = category[row]
-        of, row, weight = of[row >= 0], row[row >= 0], weight[row >= 0]
+        known = np.flatnonzero(row >= 0)
+        of, row, weight = of[known], row[known], weight[known]
     entry, item, value = matrix.gather(row)
     of_entry = of[entry]
     found = Gathered(
