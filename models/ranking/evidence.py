@@ -22,6 +22,7 @@ class Histories:
     """Interactions of a batch of users, each user's oldest first; item -1 is not in the index."""
 
     starts: Ints  # (users + 1,)
+    user: Ints  # of each row
     item: Ints
     strength: Floats
     liking: Floats
@@ -30,10 +31,6 @@ class Histories:
     @property
     def users(self) -> int:
         return len(self.starts) - 1
-
-    @property
-    def user(self) -> Ints:
-        return np.repeat(np.arange(self.users), np.diff(self.starts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +43,7 @@ class Evidence:
     item: Ints  # -1: not about an item
     weight: Floats  # >= 0
     words: Callable[[Ints], Ragged]  # of the given `origin`s
-    rows: Ragged  # of other matrices: text rows of queries, attribute rows of profiles, topic rows
+    rows: Ragged  # of other matrices: text, attribute or topic rows; of interactions none
 
     def __len__(self) -> int:
         return len(self.user)
@@ -74,11 +71,12 @@ def no_words(rows: Ints) -> Ragged:
 
 
 _NONE = np.zeros(0, dtype=np.int64)
+_NO_ROWS = Ragged(np.zeros(1, dtype=np.int64), _NONE)
 
 
 def no_evidence() -> Evidence:
     """None of a kind."""
-    return Evidence(_NONE, _NONE, _NONE, _NONE, np.zeros(0), no_words, Ragged(np.zeros(1, np.int64), _NONE))
+    return Evidence(_NONE, _NONE, _NONE, _NONE, np.zeros(0), no_words, _NO_ROWS)
 
 
 def history_batch(histories: Histories, history: int) -> Batch:
@@ -101,13 +99,15 @@ def disliked(histories: Histories, most: int) -> Evidence:
 
 def _newest(histories: Histories, which: NDArray[np.bool_], weight: Floats, most: int) -> Evidence:
     rows = np.flatnonzero(which)
+    if not len(rows):
+        return no_evidence()
     user = histories.user[rows]
     ends = np.cumsum(np.bincount(user, minlength=histories.users))
     position = ends[user] - 1 - np.arange(len(rows))
-    kept = position < most
-    rows, user, position = rows[kept], user[kept], position[kept]
-    nothing = Ragged(np.zeros(len(rows) + 1, np.int64), _NONE)
-    return Evidence(user, position, rows, histories.item[rows], weight[rows], histories.words, nothing)
+    if len(rows) > most:
+        kept = np.flatnonzero(position < most)
+        rows, user, position = rows[kept], user[kept], position[kept]
+    return Evidence(user, position, rows, histories.item[rows], weight[rows], histories.words, _NO_ROWS)
 
 
 def log_histories(log: InteractionLog, item: Ints, users: Ints) -> Histories:
@@ -116,19 +116,20 @@ def log_histories(log: InteractionLog, item: Ints, users: Ints) -> Histories:
     place[users] = np.arange(len(users))
     rows = np.flatnonzero(place[log.user] >= 0)
     rows = rows[np.argsort(place[log.user[rows]], kind="stable")]
-    counts = np.bincount(place[log.user[rows]], minlength=len(users))
-    return Histories(
-        starts_of(counts), item[rows], log.strength[rows], log.liking[rows],
-        lambda some: log.words.take(rows[some]),
-    )  # fmt: skip
+    user = place[log.user[rows]]
+    starts = starts_of(np.bincount(user, minlength=len(users)))
+    strength, liking = log.strength[rows], log.liking[rows]
+    return Histories(starts, user, item[rows], strength, liking, lambda some: log.words.take(rows[some]))
 
 
 def view_histories(views: Sequence[UserView], find: Callable[[str], int]) -> Histories:
     """Histories of views; `find` gives an item's place in the index, or -1."""
     flat = [one for view in views for one in view.interactions]
     count = len(flat)
+    lengths = np.fromiter((len(view.interactions) for view in views), np.int64, len(views))
     return Histories(
-        starts_of(np.fromiter((len(view.interactions) for view in views), np.int64, len(views))),
+        starts_of(lengths),
+        np.repeat(np.arange(len(views)), lengths),
         np.fromiter((find(one.item_id) for one in flat), np.int64, count),
         np.fromiter((one.strength for one in flat), np.float64, count),
         np.fromiter((one.liking for one in flat), np.float64, count),

@@ -79,15 +79,12 @@ def _eligible(
         hidden &= histories.liking < 0
     user, item = histories.user[hidden], histories.item[hidden]
     eligible[user, item] = False
-    seen_again = np.zeros(batch.users, dtype=bool)
-    for one in np.unique(user):  # only who knows everything loses the filter
+    seen_again: NDArray[np.bool_] = np.logical_not(eligible.any(axis=1))
+    for one in np.flatnonzero(seen_again):  # only who knows everything loses the filter
+        eligible[one] = index.available
+        eligible[one, item[(user == one) & (histories.liking[hidden] < 0)]] = False
         if not eligible[one].any():
-            seen_again[one] = True
             eligible[one] = index.available
-            disliked = item[(user == one) & (histories.liking[hidden] < 0)]
-            eligible[one, disliked] = False
-            if not eligible[one].any():
-                eligible[one] = index.available
     return eligible, seen_again
 
 
