@@ -112,7 +112,7 @@ def explain_selected(
     rank_by = np.abs(table) if negative else table
     columns = np.argsort(-rank_by, axis=1, kind="stable")[:, :most]
     found = np.take_along_axis(table, columns, axis=1).tolist()
-    writer = _Writer(views, batch, scored, index, parts, negative)
+    writer = _Writer(views, batch, scored, index, parts, static, negative)
     users = scored.candidates.user[selected].tolist()
     return [
         writer.reasons(row, users[row], places, values)
@@ -130,8 +130,10 @@ class _Writer:
         scored: Scored,
         index: ItemIndex,
         parts: list[Shares],
+        static: Floats,
         negative: bool,
     ) -> None:
+        self._static: list[float] = static.tolist()
         self._negative = negative
         self._views = views
         self._first = batch.histories.starts
@@ -149,11 +151,13 @@ class _Writer:
     def reasons(self, row: int, user: int, columns: list[int], values: list[float]) -> tuple[Reason, ...]:
         found: list[Reason] = []
         for column, value in zip(columns, values, strict=True):
-            if column == len(self._columns):
-                if value > 0 or not found:
-                    found.append(self._common(user, value))
-            elif value > 0 or (self._negative and value < 0):
-                found.append(self._evidence(row, user, column, value))
+            if value > 0 or (self._negative and value < 0):
+                common = column == len(self._columns)
+                found.append(
+                    self._common(user, value) if common else self._evidence(row, user, column, value)
+                )
+        if not found:
+            found.append(self._common(user, self._static[row]))
         return tuple(sorted(found, key=lambda reason: -reason.contribution))
 
     def _common(self, user: int, value: float) -> Reason:

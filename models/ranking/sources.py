@@ -98,8 +98,8 @@ SOURCES: Final[tuple[Source, ...]] = (
     Source("disliked_content", "disliked", "content", (0.8,), _by_item, -0.5, False),
     Source("query_words", "queries", "postings", (0.6,), _by_words, 5.0, False),
     Source("query_content", "queries", "query_texts", (0.6,), _by_row, 3.0, False),
-    Source("profile_words", "profile", "postings", (1.0,), _by_words, 1.0, False),
-    Source("profile_attributes", "profile", "attribute_postings", (1.0,), _by_row, 1.0, False),
+    Source("profile_words", "profile", "postings", (1.0,), _by_words, 1.5, False),
+    Source("profile_attributes", "profile", "attribute_postings", (1.0,), _by_row, 1.5, False),
     Source("topics", "topics", "topics", (1.0,), _by_row, 0.3, False),
 )
 _SHARED: Final = frozenset(
