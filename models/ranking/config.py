@@ -42,8 +42,8 @@ class RankingConfig:
     """How a list is made from the scores."""
 
     exclude_seen: bool = True  # items that the user already has feedback on
-    diversity: float = 0.05  # share of the score at risk when an item resembles those above it; 0: none
-    diversity_pool: int = 3  # times k: how far below the k-th place a more diverse item is looked for
+    diversity: float = 0.1  # share of the score at risk when an item resembles those above it; 0: none
+    diversity_pool: int = 2  # times k: how far down a more diverse item is looked for
     reasons: int = 3  # per item, at most
     query_half_life_days: float = 7.0  # of a request
     queries: int = 3  # the newest that count

@@ -73,7 +73,24 @@ def learn_arrays(log: InteractionLog, item: Ints, known: Knowledge) -> Arrays:
     arrays |= _attribute_arrays(known, arrays["trend"], tie_rank)
     arrays |= _content_arrays(log, item, known)
     arrays |= _topic_arrays(log, item, arrays["popularity"], config, tie_rank)
-    return arrays
+    return arrays | _alike_arrays(arrays, tie_rank)
+
+
+_ALIKE_LEAST = 1.0  # of what an item's nearest neighbour has on average
+_ALIKE_MOST = 2.0  # twins
+_ALIKE_ITEMS = 16
+
+
+def _alike_arrays(arrays: Arrays, tie_rank: Ints) -> Arrays:
+    """Which items are much alike, and how much in (0, 1], for diversity."""
+    for name in ("words", "content", "attributes_near"):
+        near = Neighbours.stored(name, arrays)
+        if near is not None and len(near.items):
+            matrix = _matrix(near, near.rows)
+            matrix.data = np.where(matrix.data >= _ALIKE_LEAST, np.minimum(matrix.data, _ALIKE_MOST), 0.0)
+            matrix.data /= _ALIKE_MOST
+            return keep_heaviest(matrix, _ALIKE_ITEMS, tie_rank).arrays("alike")
+    return {}
 
 
 def catalogue_arrays(items: Sequence[Item]) -> Arrays:

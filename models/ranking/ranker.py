@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.ranking.config import RankingConfig
+from models.ranking.diversity import diversify
 from models.ranking.evidence import Batch, view_batch
 from models.ranking.item_index import ItemIndex
 from models.ranking.log import Ints
@@ -49,7 +50,9 @@ def _rank_batch(
     eligible, seen_again = _eligible(batch, index, config)
     extra = config.diversity_pool * k + np.diff(batch.histories.starts)
     scored = score(batch, index, extra, eligible)
-    chosen = [_best(scored, index, user, k) for user in range(len(views))]
+    pool = config.diversity_pool * k if config.diversity > 0 else k
+    pools = [_best(scored, index, user, pool) for user in range(len(views))]
+    chosen = diversify(scored, index, pools, k, config.diversity)
     selected = np.concatenate(chosen) if chosen else np.zeros(0, dtype=np.int64)
     reasons = explain_selected(views, batch, scored, index, selected, config.reasons)
     return _lists(scored, index, chosen, selected, reasons, seen_again)
