@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.ranking.ann import InvertedLists
 from models.ranking.log import InteractionLog, Ints, starts_of
 from models.ranking.neighbours import Neighbours
 
@@ -73,12 +74,23 @@ def item_vectors(
 
 
 def nearest_items(
+    queries: NDArray[np.int8], items: NDArray[np.int8], most: int, skip_self: bool, exact_items: int
+) -> Neighbours:
+    """Each query's `most` nearest items by cosine; values in (0, 1].
+
+    Exact up to `exact_items` items, by inverted lists beyond. With skip_self the queries are
+    the items, and none is its own neighbour.
+    """
+    if len(items) > exact_items:
+        skip = np.arange(len(items)) if skip_self else None
+        found = InvertedLists.build(items).search(queries, most, skip=skip)
+        return Neighbours(found.starts, found.items, found.values / np.float32(SCALE * SCALE))
+    return _exactly_nearest(queries, items, most, skip_self)
+
+
+def _exactly_nearest(
     queries: NDArray[np.int8], items: NDArray[np.int8], most: int, skip_self: bool
 ) -> Neighbours:
-    """Each query's `most` nearest items by cosine, exactly; values in (0, 1].
-
-    With skip_self the queries are the items, and none is its own neighbour.
-    """
     stored = items.astype(np.float32).T
     most = min(most, max(items.shape[0] - skip_self, 0))
     found, values = [], []

@@ -1,6 +1,7 @@
 """Maximal marginal relevance, mildly: of two items that are much alike the second has to be better.
 
-Items are alike as the index says (by words, else content, else attributes; see `alike_items`).
+Items are alike as the index says (clearly closer than an item's nearest neighbour is on average, by
+words, else content, else attributes).
 In each step the item with the greatest  score - share x top score x likeness to what is listed
 above  is taken.
 """
@@ -39,7 +40,7 @@ def _alike_pairs(
     place[key] = np.arange(len(slots), dtype=np.int32)
     of, neighbour, value = alike.gather(item)
     other = place[user[of] * items + neighbour]
-    found = np.flatnonzero(other >= 0)
+    found = (other >= 0).nonzero()[0]
     of, other, likeness = of[found], other[found], value[found]
     pairs: dict[int, list[tuple[int, int, float]]] = {}
     for one, two, alike_by in zip(of.tolist(), other.tolist(), likeness.tolist(), strict=True):

@@ -98,14 +98,14 @@ def disliked(histories: Histories, most: int) -> Evidence:
 
 
 def _newest(histories: Histories, which: NDArray[np.bool_], weight: Floats, most: int) -> Evidence:
-    rows = np.flatnonzero(which)
+    rows = which.nonzero()[0]
     if not len(rows):
         return no_evidence()
     user = histories.user[rows]
-    ends = np.cumsum(np.bincount(user, minlength=histories.users))
+    ends = np.bincount(user, minlength=histories.users).cumsum()
     position = ends[user] - 1 - np.arange(len(rows))
     if len(rows) > most:
-        kept = np.flatnonzero(position < most)
+        kept = (position < most).nonzero()[0]
         rows, user, position = rows[kept], user[kept], position[kept]
     return Evidence(user, position, rows, histories.item[rows], weight[rows], histories.words, _NO_ROWS)
 
@@ -114,7 +114,7 @@ def log_histories(log: InteractionLog, item: Ints, users: Ints) -> Histories:
     """Histories of some users (ascending) of a log; `item` maps the log's rows to the index's items."""
     place = np.full(len(log.user_ids), -1, dtype=np.int64)
     place[users] = np.arange(len(users))
-    rows = np.flatnonzero(place[log.user] >= 0)
+    rows = (place[log.user] >= 0).nonzero()[0]
     rows = rows[np.argsort(place[log.user[rows]], kind="stable")]
     user = place[log.user[rows]]
     starts = starts_of(np.bincount(user, minlength=len(users)))
@@ -129,7 +129,7 @@ def view_histories(views: Sequence[UserView], find: Callable[[str], int]) -> His
     lengths = np.fromiter((len(view.interactions) for view in views), np.int64, len(views))
     return Histories(
         starts_of(lengths),
-        np.repeat(np.arange(len(views)), lengths),
+        np.arange(len(views)).repeat(lengths),
         np.fromiter((find(one.item_id) for one in flat), np.int64, count),
         np.fromiter((one.strength for one in flat), np.float64, count),
         np.fromiter((one.liking for one in flat), np.float64, count),

@@ -76,7 +76,7 @@ def learn_arrays(log: InteractionLog, item: Ints, known: Knowledge) -> Arrays:
     return arrays | _alike_arrays(arrays, tie_rank)
 
 
-_ALIKE_LEAST = 1.0  # of what an item's nearest neighbour has on average
+_ALIKE_LEAST = 1.2  # times what an item's nearest neighbour has on average
 _ALIKE_MOST = 2.0  # twins
 _ALIKE_ITEMS = 16
 
@@ -187,8 +187,12 @@ def _content_arrays(log: InteractionLog, item: Ints, known: Knowledge) -> Arrays
     return {
         "vectors": vectors,
         "query_hashes": asked[row >= 0],
-        **nearest_items(vectors, vectors, config.neighbours, True).relative().arrays("content"),
-        **nearest_items(texts, vectors, config.query_texts, False).relative().arrays("query_texts"),
+        **nearest_items(vectors, vectors, config.neighbours, True, config.exact_items)
+        .relative()
+        .arrays("content"),
+        **nearest_items(texts, vectors, config.query_texts, False, config.exact_items)
+        .relative()
+        .arrays("query_texts"),
     }
 
 

@@ -42,7 +42,7 @@ class Ragged:
 def starts_of(lengths: Ints) -> Ints:
     """Where rows of these lengths start when laid end to end, and where the last one ends."""
     starts = np.zeros(len(lengths) + 1, dtype=np.int64)
-    np.cumsum(lengths, out=starts[1:])
+    lengths.cumsum(out=starts[1:])
     return starts
 
 
@@ -50,9 +50,9 @@ def spans(starts: Ints, rows: Ints) -> tuple[Ints, Ints]:
     """Positions of the values of `rows`, end to end, and each row's length."""
     begin = starts[rows]
     lengths = starts[rows + 1] - begin
-    ends = np.cumsum(lengths)
+    ends = lengths.cumsum()
     total = int(ends[-1]) if len(ends) else 0
-    return np.arange(total, dtype=np.int64) + np.repeat(begin - (ends - lengths), lengths), lengths
+    return np.arange(total) + (begin - (ends - lengths)).repeat(lengths), lengths
 
 
 def sums(place: Ints, values: Floats, size: int) -> Floats:

@@ -32,7 +32,7 @@ class Neighbours:
     def gather(self, rows: Ints) -> tuple[Ints, NDArray[np.int32], NDArray[np.float32]]:
         """All entries of `rows`, in order: (position in `rows`, item, value), each of shape (entries,)."""
         positions, lengths = spans(self.starts, rows)
-        return np.repeat(np.arange(len(rows)), lengths), self.items[positions], self.values[positions]
+        return np.arange(len(rows)).repeat(lengths), self.items[positions], self.values[positions]
 
     def relative(self) -> Neighbours:
         """The same with values divided by the mean of the rows' greatest ones, so that sources compare."""

@@ -83,7 +83,7 @@ def _eligible(
     user, item = histories.user[hidden], histories.item[hidden]
     eligible[user, item] = False
     seen_again: NDArray[np.bool_] = np.logical_not(eligible.any(axis=1))
-    for one in np.flatnonzero(seen_again):  # only who knows everything loses the filter
+    for one in seen_again.nonzero()[0]:  # only who knows everything loses the filter
         eligible[one] = index.available
         eligible[one, item[(user == one) & (histories.liking[hidden] < 0)]] = False
         if not eligible[one].any():
@@ -98,11 +98,12 @@ def _best(scored: Scored, index: ItemIndex, user: int, most: int) -> Ints:
     scores = scored.score[begin:end]
     if len(scores) > most:
         least = np.partition(scores, len(scores) - most)[len(scores) - most]
-        places = np.flatnonzero(scores >= least)
+        places = (scores >= least).nonzero()[0]
     else:
         places = np.arange(len(scores))
     order = np.lexsort((-index.popularity[found.item[begin + places]], -scores[places]))
-    return begin + places[order[:most]]
+    best: Ints = begin + places[order[:most]]
+    return best
 
 
 def _lists(
@@ -150,7 +151,7 @@ def explain(
     forced = np.array([item], dtype=np.int64)
     extra = config.diversity_pool + np.diff(batch.histories.starts)
     scored = score(batch, index, extra, eligible, forced)
-    selected = np.flatnonzero(scored.candidates.item == item)
+    selected = (scored.candidates.item == item).nonzero()[0]
     return list(explain_selected([view], batch, scored, index, selected, 1 << 20, negative=True)[0])
 
 

@@ -81,7 +81,7 @@ def _kind_shares(scored: Scored, place: Ints, count: int, kind: str, members: li
     source = np.full(len(total), members[0], dtype=np.int64)
     for number in members:
         row = place[scored.candidates.slots[number]]
-        entries = np.flatnonzero(row >= 0)
+        entries = (row >= 0).nonzero()[0]
         cell = row[entries] * width + gathered[number].local[entries]
         share = sums(cell, scored.given[number][entries], len(total))
         total += share
@@ -158,7 +158,9 @@ class _Writer:
                 )
         if not found:
             found.append(self._common(user, self._static[row]))
-        return tuple(sorted(found, key=lambda reason: -reason.contribution))
+        if self._negative:  # the columns come by size
+            found.sort(key=lambda reason: -reason.contribution)
+        return tuple(found)
 
     def _common(self, user: int, value: float) -> Reason:
         view = self._views[user]

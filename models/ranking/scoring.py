@@ -98,14 +98,14 @@ def find_candidates(
     keys: list[Ints] = []
     for one in gathered:
         key = one.user * items + one.item
-        which = np.flatnonzero(allowed[key])
+        which = allowed[key].nonzero()[0]
         kept.append(one.keep(which))
         keys.append(key[which])
         marked[keys[-1]] = True
     _mark_static(marked, index, extra, allowed)
     if forced is not None:
         marked[forced] = True
-    key = np.flatnonzero(marked)
+    key = marked.nonzero()[0]
     place = np.empty(len(marked), dtype=np.int64)
     place[key] = np.arange(len(key))
     user, item = key // items, key % items
@@ -117,7 +117,7 @@ def _mark_static(
     marked: NDArray[np.bool_], index: ItemIndex, extra: Ints, allowed: NDArray[np.bool_]
 ) -> None:
     most = np.minimum(extra, len(index.static_order))
-    user = np.repeat(np.arange(len(most)), most)
-    place = np.arange(len(user)) - np.repeat(np.cumsum(most) - most, most)
+    user = np.arange(len(most)).repeat(most)
+    place = np.arange(len(user)) - (most.cumsum() - most).repeat(most)
     key = user * index.items + index.static_order[place]
     marked[key[allowed[key]]] = True

@@ -59,7 +59,7 @@ def _by_words(evidence: Evidence, idf: Floats) -> Rows:
 
 
 def _by_own_words(evidence: Evidence, idf: Floats) -> Rows:
-    return _word_rows(evidence, idf, np.flatnonzero(evidence.local < _SPOKEN))
+    return _word_rows(evidence, idf, (evidence.local < _SPOKEN).nonzero()[0])
 
 
 def _word_rows(evidence: Evidence, idf: Floats, which: Ints) -> Rows:
@@ -132,7 +132,7 @@ def gather(source: Source, matrix: Neighbours, batch: Batch, idf: Floats, catego
         return None
     if source.name == "category":
         row = category[row]
-        known = np.flatnonzero(row >= 0)
+        known = (row >= 0).nonzero()[0]
         of, row, weight = of[known], row[known], weight[known]
     entry, item, value = matrix.gather(row)
     of_entry = of[entry]
