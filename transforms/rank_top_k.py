@@ -145,13 +145,15 @@ class _RankBatches(beam.DoFn):
         self._maker = maker
         self._history_seconds = history_window_seconds
         self._waiting: list[_Request] = []
+        self._directory = ""
         self._index: ItemIndex | None = None
 
     def start_bundle(self) -> None:
         self._waiting = []
 
     def process(self, refresh: UserRefresh, index_directory: str, clock: Micros) -> Iterator[TopK]:
-        self._index = ItemIndex.open(Path(index_directory))
+        if index_directory != self._directory:
+            self._directory, self._index = index_directory, ItemIndex.open(Path(index_directory))
         if self._history_seconds is not None and not refresh.erased:
             self._waiting.extend(history_requests(refresh, self._history_seconds))
         self._waiting.append(_Request(refresh, refresh.state, clock, refresh.window_end, False))

@@ -171,12 +171,27 @@ def _fit(sample: Sample, names: list[str]) -> Fusion:
         for column, name in zip(range(len(names), len(weights), 2), STATICS, strict=True)
     }
     score = sample.features @ weights.astype(np.float32)
+    # What cannot be fitted keeps its size beside what is: a request must not fade in larger scores.
+    usual = _best(sample, sample.features @ _weights_of(fitted, names).astype(np.float32))
+    scale = max(1.0, _best(sample, score) / usual) if usual > 0 else 1.0
+    channels |= {name: scale * weight for name, weight in fitted.channels.items() if name not in names}
     ours, popularity = _hit_rate(sample, score), _hit_rate(sample, sample.popularity)
     figures = {"hit_rate": ours, "hit_rate_popularity": popularity, "users": float(len(sample.target))}
     if ours < popularity:  # nothing to learn from what goes together
         channels |= dict.fromkeys(names, 0.0)
         statics = dict.fromkeys(STATICS, (0.0, 0.0)) | {"popularity": (1.0, 0.0)}
     return Fusion(channels, statics, figures=figures)
+
+
+def _weights_of(fusion: Fusion, names: list[str]) -> Floats:
+    """The weights of a fusion as one row of the features."""
+    pairs = [weight for name in STATICS for weight in fusion.statics[name]]
+    return np.array([*(fusion.channels[name] for name in names), *pairs])
+
+
+def _best(sample: Sample, score: NDArray[np.floating]) -> float:
+    """The mean over users of their best candidate's score."""
+    return float(np.mean(np.maximum.reduceat(score, sample.starts[:-1])))
 
 
 def _hit_rate(sample: Sample, score: NDArray[np.floating]) -> float:
