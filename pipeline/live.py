@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import apache_beam as beam
+import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.runners.portability.fn_api_runner import worker_handlers
+from apache_beam.runners.portability.fn_api_runner import fn_runner, worker_handlers
 
 from models.accounting import DEAD_LETTERED, Accounting
 from models.errors import InputError, OutputError, UsageError
@@ -143,14 +144,35 @@ def check_live(config: JobConfig) -> None:
 def _run_pipeline(
     config: JobConfig, options: PipelineOptions, score_feedback: beam.PTransform, run_id: str
 ) -> None:
-    # The state is in this process anyway; the engine's cache of it only measures the size of each value.
-    worker_handlers.STATE_CACHE_SIZE_MB = 0
     pipeline = beam.Pipeline(ENGINE, options=options)
     build_live(pipeline, config, score_feedback, run_id)
     try:
-        pipeline.run().wait_until_finish()
+        with _engine_for_long():
+            pipeline.run().wait_until_finish()
     except RuntimeError as error:
         raise _told_plainly(error) from error
+
+
+@contextmanager
+def _engine_for_long() -> Iterator[None]:
+    """The engine without what it gathers for a short run."""
+    before = worker_handlers.STATE_CACHE_SIZE_MB, fn_runner.consolidate_monitoring_infos
+    pool = pa.default_memory_pool()
+    # The state is in this process anyway; a cache of it would only measure the size of each value.
+    worker_handlers.STATE_CACHE_SIZE_MB = 0
+    # It chains the metrics of all bundles lazily, to be added up at the end: some 50 kB a bundle, for ever.
+    fn_runner.consolidate_monitoring_infos = _no_metrics
+    # Arrow's own allocator keeps a little of every small file.
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        yield
+    finally:
+        worker_handlers.STATE_CACHE_SIZE_MB, fn_runner.consolidate_monitoring_infos = before
+        pa.set_memory_pool(pool)
+
+
+def _no_metrics(*infos: object, **how: object) -> tuple[()]:
+    return ()
 
 
 def _told_plainly(error: RuntimeError) -> Exception:

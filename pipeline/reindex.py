@@ -14,11 +14,12 @@ import os
 import secrets
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from contextlib import AbstractContextManager
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple
@@ -41,6 +42,12 @@ _GROWTH: Final = 1.5
 _SOONEST_SECONDS: Final = 2.0
 _KEPT: Final = 3  # index folders of this run; an older one may still be mapped, which its deletion survives
 _NICENESS: Final = 5
+_START: Final = """
+import sys
+from multiprocessing.connection import Connection
+from pipeline.reindex import serve_rebuilds
+serve_rebuilds(Connection(int(sys.argv[1])))
+"""
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -87,7 +94,7 @@ class Reindexer(AbstractContextManager["Reindexer"]):
         self._stop = stop
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reindex", daemon=True)
-        self._process: SpawnProcess | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
         self._bytes = 0  # of the log at the last rebuild
         self._ended = 0.0
@@ -185,20 +192,29 @@ class Reindexer(AbstractContextManager["Reindexer"]):
         return answer
 
     def _start_process(self) -> None:
-        spawn = multiprocessing.get_context("spawn")
-        self._connection, theirs = spawn.Pipe()
-        self._process = spawn.Process(target=serve_rebuilds, args=(theirs, self._config), daemon=True)
-        self._process.start()
+        # Not multiprocessing's own start: that would run the launcher's script a second time.
+        ours, theirs = multiprocessing.Pipe()
+        here = str(Path(__file__).resolve().parents[1])
+        path = os.pathsep.join(part for part in (here, os.environ.get("PYTHONPATH", "")) if part)
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _START, str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            env=os.environ | {"PYTHONPATH": path},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
         theirs.close()
+        self._connection = ours
+        ours.send(self._config)
 
     def _end_process(self) -> None:
         if self._connection is not None:
             self._connection.close()
         if self._process is not None:
             self._process.kill()  # what it was building is not published
-            self._process.join()
+            self._process.wait()
+            _clear_builds(self._config)
         self._process = self._connection = None
-        _clear_builds(self._config)
 
     def _failed(self, error: str) -> None:
         self.failures += 1
@@ -224,20 +240,21 @@ def log_bytes(config: JobConfig) -> int:
     return total
 
 
-def serve_rebuilds(connection: Connection, config: JobConfig) -> None:
-    """The process: one rebuild for each message, until its parent is gone."""
+def serve_rebuilds(connection: Connection) -> None:
+    """The process: the job's configuration, then one rebuild for each message, until its parent is gone."""
     for number in (signal.SIGINT, signal.SIGTERM):  # they are for the parent, which ends this process
         signal.signal(number, signal.SIG_IGN)
     os.nice(_NICENESS)
     logging.getLogger().setLevel(logging.ERROR)
     known: dict[str, ScoringResult] = {}
     made: list[Path] = []
-    while True:
-        try:
+    try:
+        config: JobConfig = connection.recv()
+        while True:
             connection.recv()
             connection.send(_served(config, known, made))
-        except (EOFError, OSError):
-            return
+    except (EOFError, OSError):
+        return
 
 
 def _served(config: JobConfig, known: dict[str, ScoringResult], made: list[Path]) -> Rebuilt:

@@ -5,6 +5,10 @@ appended to the emitted_time of the list that it refreshed. Lists that show noth
 and so not measured. The last row is the named alternative: bundles as often as the engine can.
 
     python -m tests.benchmarks.bench_live --seconds 10 --rates 50 200
+
+A soak is one rate for long; `grown` says by how many MB the job grew meanwhile (its state does):
+
+    python -m tests.benchmarks.bench_live --seconds 3600 --rates 100 --only_rates
 """
 
 from __future__ import annotations
@@ -98,9 +102,11 @@ def run_case(case: Case, seconds: float, users: int, items: int, warm: int) -> d
             command += ["--model", "none"]
         job = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            _await(lambda: (output / "recommendations_latest").is_dir() and _latest_rows(output) > 0, job)
+            _await(lambda: _rows_read(output) >= warm, job)
             began = _cpu_seconds(job.pid)
+            at_rest = _resident_mb(job.pid)
             appended = dict(_append(population, log, case.rate, seconds))
+            grown = _resident_mb(job.pid) - at_rest
             used = (_cpu_seconds(job.pid) - began) / seconds
             stopped = time.time()
             job.send_signal(signal.SIGTERM)
@@ -110,7 +116,11 @@ def run_case(case: Case, seconds: float, users: int, items: int, warm: int) -> d
         finally:
             if job.returncode is None:
                 job.kill()
-        return _measured(output, appended, stopped) | {"cpu": used, "rss": usage.ru_maxrss / 1024}
+        return _measured(output, appended, stopped) | {
+            "cpu": used,
+            "rss": usage.ru_maxrss / 1024,
+            "grown": grown,
+        }
 
 
 _LAUNCH: Final = """
@@ -131,9 +141,11 @@ def _await(reached, job: subprocess.Popen[bytes], seconds: float = 120) -> None:
         time.sleep(0.1)
 
 
-def _latest_rows(output: Path) -> int:
-    files = list((output / "recommendations_latest").glob("*.parquet"))
-    return sum(pq.read_metadata(path).num_rows for path in files)
+def _rows_read(output: Path) -> float:
+    if not list((output / "quality").glob("*.parquet")):
+        return 0
+    wanted = [("check", "==", "accounting.input")]
+    return sum(pq.read_table(output / "quality", columns=["value"], filters=wanted)["value"].to_pylist())
 
 
 def _append(population: Population, log: Path, rate: int, seconds: float) -> Iterator[tuple[str, float]]:
@@ -153,6 +165,13 @@ def _cpu_seconds(pid: int) -> float:
     except OSError:
         return float("nan")
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _resident_mb(pid: int) -> float:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    except OSError:
+        return float("nan")
 
 
 def _measured(output: Path, appended: dict[str, float], stopped: float) -> dict[str, float]:
@@ -184,16 +203,18 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=2_000)
     parser.add_argument("--items", type=int, default=1_000)
     parser.add_argument("--warm", type=int, default=5_000, help="lines that are there at the start")
+    parser.add_argument("--only_rates", action="store_true", help="without the rows with a model and at once")
     args = parser.parse_args()
     cases = [Case("behaviour", rate, 0.0) for rate in args.rates]
-    cases.append(Case("half texts, scored", args.text_rate, 0.5, model=True))
-    cases.append(Case("every bundle at once", args.rates[-1], 0.0, every_bundle=True))
-    columns = ("lines/s", "p50 s", "p95 s", "p99 s", "events", "CPU", "RSS MB")
+    if not args.only_rates:
+        cases.append(Case("half texts, scored", args.text_rate, 0.5, model=True))
+        cases.append(Case("every bundle at once", args.rates[-1], 0.0, every_bundle=True))
+    columns = ("lines/s", "p50 s", "p95 s", "p99 s", "events", "CPU", "RSS MB", "grown")
     print(f"{'feedback':<22}" + "".join(f"{column:>8}" for column in columns))
     for case in cases:
         found = run_case(case, args.seconds, args.users, args.items, args.warm)
         times = "".join(f"{found[name]:>8.2f}" for name in ("p50", "p95", "p99"))
-        rest = f"{found['measured']:>8.0f}{found['cpu']:>8.0%}{found['rss']:>8.0f}"
+        rest = f"{found['measured']:>8.0f}{found['cpu']:>8.0%}{found['rss']:>8.0f}{found['grown']:>8.0f}"
         print(f"{case.name:<22}{case.rate:>8}{times}{rest}", flush=True)
 
 
