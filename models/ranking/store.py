@@ -95,8 +95,12 @@ def map_arrays(directory: Path, manifest: IndexManifest, verify: bool = True) ->
 
 
 def publish_index(root: Path, build: Path) -> Path:
-    """Moves a built directory to `<root>/index/<version>` and points `<root>/index/CURRENT` at it."""
+    """Moves a built directory to `<root>/index/<version>` and points `<root>/index/CURRENT` at it.
+
+    The version that was published before stays, for readers that are about to open it; older go.
+    """
     manifest = read_manifest(build)
+    before = read_pointer(root)
     home = root / "index" / manifest.version
     home.parent.mkdir(parents=True, exist_ok=True)
     if not home.exists():
@@ -104,6 +108,10 @@ def publish_index(root: Path, build: Path) -> Path:
     elif build.resolve() != home.resolve():
         shutil.rmtree(build)
     _point(home.parent / POINTER, manifest.version)
+    for other in home.parent.iterdir():
+        building = other.name.startswith(".")
+        if other not in (home, before) and not building and (other / MANIFEST).is_file():
+            shutil.rmtree(other, ignore_errors=True)
     return home
 
 

@@ -62,6 +62,16 @@ def test_publishing_the_same_again_keeps_the_version(tmp_path: Path) -> None:
     )
 
 
+def test_the_index_that_served_before_stays_and_older_ones_go(tmp_path: Path) -> None:
+    homes = []
+    for seed in range(4):
+        build_index([encode_log(random_views(seed))], [], [], DEFAULT_INDEX, None, tmp_path / "build")
+        homes.append(publish_index(tmp_path, tmp_path / "build"))
+    kept = {entry.name for entry in (tmp_path / "index").iterdir()}
+    assert kept == {"CURRENT", homes[-1].name, homes[-2].name}
+    assert read_pointer(tmp_path) == homes[-1]
+
+
 def test_a_damaged_file_is_refused_with_what_to_do(tmp_path: Path) -> None:
     build_index([encode_log(random_views(5))], [], [], DEFAULT_INDEX, None, tmp_path / "build")
     damaged = tmp_path / "build" / "popularity.npy"
