@@ -105,9 +105,15 @@ def attribute_matrix(items: Sequence[Item], names: Sequence[str]) -> sp.csr_arra
     return unit_rows(matrix)
 
 
-def without_common(unit: sp.csr_array, most: int) -> sp.csr_array:
-    """Without attributes that more than `most` items share: they say little and cost much."""
-    common = np.bincount(unit.indices, minlength=unit.shape[1]) > most
+def without_common(unit: sp.csr_array, pairs: int) -> sp.csr_array:
+    """Without the commonest attributes, so that at most `pairs` pairs of items share one.
+
+    They say least and cost most.
+    """
+    frequency = np.bincount(unit.indices, minlength=unit.shape[1]).astype(np.int64)
+    order = np.argsort(frequency, kind="stable")
+    common = np.zeros(len(frequency), dtype=bool)
+    common[order[np.cumsum(frequency[order] ** 2) > pairs]] = True
     kept = unit.copy()
     kept.data = np.where(common[unit.indices], 0.0, unit.data).astype(np.float32)
     kept.eliminate_zeros()

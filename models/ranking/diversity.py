@@ -1,9 +1,8 @@
 """Maximal marginal relevance, mildly: of two items that are much alike the second has to be better.
 
-Items are alike as the index says (clearly closer than an item's nearest neighbour is on average, by
-words, else content, else attributes).
-In each step the item with the greatest  score - share x top score x likeness to what is listed
-above  is taken.
+Items are alike as the index says: clearly closer than an item's nearest neighbour is on
+average, by words, else content, else attributes. In each step the item with the greatest
+score - share x top score x likeness to what is listed above  is taken.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ from models.ranking.words import (
 from models.records import Item, Micros
 
 Arrays = dict[str, NDArray[Any]]
-_COMMON = 2_000  # items that share an attribute, at most, for it to make neighbours
+_PAIRS = 50_000_000  # of items that share an attribute, at most
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def _attribute_arrays(known: Knowledge, trend: NDArray[np.float64], tie_rank: In
         unit = attribute_matrix(known.items, names)
         weight = (trend + 1e-6) / (trend.max() + 1e-6)
         arrays |= (
-            nearest(without_common(unit, _COMMON), config.neighbours, tie_rank)
+            nearest(without_common(unit, _PAIRS), config.neighbours, tie_rank)
             .relative()
             .arrays("attributes_near")
         )

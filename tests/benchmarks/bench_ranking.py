@@ -178,9 +178,8 @@ def bench_history(name: str) -> None:
         begin = time.process_time()
         report = evaluate_leave_last_out(views, items, (), "strict" if learn == "strict" else "plus")
         shown = ", ".join(f"{row.name} {row.hit_rate:.4f}/{row.ndcg:.4f}" for row in report.rows)
-        print(
-            f"{name} {learn}: HR@10/NDCG@10 {shown}; {report.users:,} users, {time.process_time() - begin:.0f} s"
-        )
+        seconds = time.process_time() - begin
+        print(f"{name} {learn}: HR@10/NDCG@10 {shown}; {report.users:,} users, {seconds:.0f} s")
 
 
 class Told(NamedTuple):
