@@ -106,7 +106,7 @@ def attribute_matrix(items: Sequence[Item], names: Sequence[str]) -> sp.csr_arra
 
 
 def without_common(unit: sp.csr_array, pairs: int) -> sp.csr_array:
-    """Without the commonest attributes, so that at most `pairs` pairs of items share one.
+    """Without the commonest columns, so that at most `pairs` pairs of items share one.
 
     They say least and cost most.
     """

@@ -34,6 +34,7 @@ from models.records import Item, Micros
 
 Arrays = dict[str, NDArray[Any]]
 _PAIRS = 50_000_000  # of items that share an attribute, at most
+_WORD_PAIRS = 500_000_000  # of items that share a hashed word
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,8 @@ def _word_arrays(log: InteractionLog, item: Ints, known: Knowledge, tie_rank: In
     arrays: Arrays = {"idf": idf}
     if counts.nnz:
         unit = weigh_words(counts, idf, config.words_per_item)
-        arrays |= nearest(unit, config.neighbours, tie_rank).relative().arrays("words")
+        telling = without_common(unit, _WORD_PAIRS)
+        arrays |= nearest(telling, config.neighbours, tie_rank).relative().arrays("words")
         arrays |= word_postings(unit, config.postings, tie_rank).relative().arrays("postings")
     return arrays
 
