@@ -40,7 +40,6 @@ _REST: Final = 4.0  # of the last rebuild's duration
 #: A young log is learned anew, besides, when it has grown so much, but not sooner than so many seconds.
 _GROWTH: Final = 1.5
 _SOONEST_SECONDS: Final = 2.0
-_KEPT: Final = 3  # index folders of this run; an older one may still be mapped, which its deletion survives
 _NICENESS: Final = 5
 _START: Final = """
 import sys
@@ -247,24 +246,19 @@ def serve_rebuilds(connection: Connection) -> None:
     os.nice(_NICENESS)
     logging.getLogger().setLevel(logging.ERROR)
     known: dict[str, ScoringResult] = {}
-    made: list[Path] = []
     try:
         config: JobConfig = connection.recv()
         while True:
             connection.recv()
-            connection.send(_served(config, known, made))
+            connection.send(_served(config, known))
     except (EOFError, OSError):
         return
 
 
-def _served(config: JobConfig, known: dict[str, ScoringResult], made: list[Path]) -> Rebuilt:
+def _served(config: JobConfig, known: dict[str, ScoringResult]) -> Rebuilt:
     began = time.monotonic()
     try:
         index = ItemIndex.open(rebuild_index(config, known))
     except Exception as error:
         return Rebuilt("", 0, time.monotonic() - began, f"{type(error).__name__}: {error}")
-    home = Path(config.output) / "index" / index.version
-    made[:] = [folder for folder in made if folder != home] + [home]
-    while len(made) > _KEPT:
-        shutil.rmtree(made.pop(0), ignore_errors=True)
     return Rebuilt(index.version, index.items, time.monotonic() - began)
