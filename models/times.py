@@ -69,10 +69,8 @@ def _from_epoch(number: int | Decimal, name: str) -> Micros:
 def _from_float(number: float, name: str) -> Micros:
     if number != number or number in (float("inf"), float("-inf")):
         raise BadRecord("invalid_number", f"{name}: expected a finite number, got {number}")
-    # A double holds microseconds of seconds to within a quarter, so the nearest is what was written.
-    if abs(number) < MAX_EPOCH_SECONDS:
-        return round(number * MICROS_PER_SECOND)
-    return _from_epoch(Decimal(number), name)
+    # The shortest digits that read as this double are what was written; its exact value is not.
+    return _from_epoch(Decimal(repr(number)), name)
 
 
 def wall_clock() -> Micros:

@@ -50,7 +50,7 @@ def _forward_counts(
 
 
 def _normalise(counts: sp.csr_array, damping: float) -> sp.csr_array:
-    degree = np.asarray(counts.sum(axis=1)).ravel()
+    degree = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
     scale = np.divide(1.0, degree**damping, out=np.zeros_like(degree), where=degree > 0)
     normal = counts.copy()
     normal.data = counts.data * np.repeat(scale, np.diff(counts.indptr))
