@@ -19,7 +19,9 @@ from models.tables import SCHEMAS
 
 _LATEST: Final = SCHEMAS["recommendations_latest"]
 _LIST_COLUMNS: Final = tuple(name for name in _LATEST.names if name in SCHEMAS["recommendations"].names)
-_HEADS: Final = pa.schema([("user_id", pa.string()), ("state_version", pa.int64())])
+_GRAVES: Final = pa.schema(
+    [("user_id", pa.string()), ("state_version", pa.int64()), ("event_time", pa.timestamp("us", tz="UTC"))]
+)
 
 
 def latest_rows(top: TopK) -> list[dict[str, object]]:
@@ -48,18 +50,19 @@ def explode_lists(lists: pa.Table) -> pa.Table:
 
 
 def tombstones_of(lists: pa.Table) -> pa.Table:
-    """(user_id, state_version) of every tombstone among `recommendations` rows."""
-    return lists.filter(lists["tombstone"]).select(_HEADS.names).cast(_HEADS)
+    """(user_id, state_version, event_time: erased up to here) of the tombstones among list rows."""
+    return lists.filter(lists["tombstone"]).select(_GRAVES.names).cast(_GRAVES)
 
 
 def merge_latest(parts: list[pa.Table], tombstones: pa.Table | None = None) -> pa.Table:
     """Of each user the rows with the highest state_version, in (user_id, rank) order.
 
-    A tombstone (user_id, state_version) removes the user's rows up to that version. Should two
-    lists carry one version, the higher list_hash stands, so that the order of parts never matters.
+    A tombstone removes the user's rows up to its version, and whatever a later replay makes of
+    feedback that it has erased. Should two lists carry one version, the higher list_hash stands,
+    so that the order of parts never matters.
     """
     rows = pa.concat_tables([_LATEST.empty_table(), *(part.select(_LATEST.names) for part in parts)])
-    graves = _HEADS.empty_table() if tombstones is None else tombstones
+    graves = _GRAVES.empty_table() if tombstones is None else tombstones
     if len(rows) == 0:
         return rows
     standing = rows.filter(pa.array(_standing(rows, graves)))
@@ -70,18 +73,26 @@ def merge_latest(parts: list[pa.Table], tombstones: pa.Table | None = None) -> p
 def _standing(rows: pa.Table, graves: pa.Table) -> npt.NDArray[np.bool_]:
     users = pa.chunked_array([*rows["user_id"].chunks, *graves["user_id"].chunks], pa.string())
     codes = pc.rank(users, tiebreaker="dense").to_numpy().astype(np.int64) - 1
-    versions = rows["state_version"].to_numpy()
-    best = np.full(codes.max(initial=-1) + 1, np.iinfo(np.int64).min)
     mine, theirs = codes[: len(rows)], codes[len(rows) :]
+    alive = np.ones(len(rows), np.bool_)
+    for name in ("state_version", "event_time"):
+        buried = np.full(codes.max(initial=-1) + 1, np.iinfo(np.int64).min)
+        np.maximum.at(buried, theirs, _integers(graves[name]))
+        alive &= _integers(rows[name]) > buried[mine]
+    versions = np.where(alive, _integers(rows["state_version"]), np.iinfo(np.int64).min)
+    best = np.full(codes.max(initial=-1) + 1, np.iinfo(np.int64).min)
     np.maximum.at(best, mine, versions)
-    highest = versions == best[mine]
+    highest = alive & (versions == best[mine])
     hashes = pc.rank(rows["list_hash"], tiebreaker="dense").to_numpy().astype(np.int64)
     best_hash = np.full(len(best), -1, np.int64)
     np.maximum.at(best_hash, mine[highest], hashes[highest])
-    buried = np.full(len(best), np.iinfo(np.int64).min)
-    np.maximum.at(buried, theirs, graves["state_version"].to_numpy())
-    standing: npt.NDArray[np.bool_] = highest & (hashes == best_hash[mine]) & (versions > buried[mine])
+    standing: npt.NDArray[np.bool_] = highest & (hashes == best_hash[mine])
     return standing
+
+
+def _integers(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    numbers: npt.NDArray[np.int64] = column.cast(pa.int64()).to_numpy()
+    return numbers
 
 
 def without_repeats(lists: pa.Table) -> pa.Table:

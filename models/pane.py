@@ -14,15 +14,19 @@ from typing import Final, NamedTuple
 
 import msgpack
 
-from models.records import CONTROL_KINDS, Micros, ScoredFeedback, TextScore
-from models.state import CompactEvent, StateConfig, UserState, compact, event_from_row, precedence
-from models.views import ACCEPTED, DUPLICATE, RETRACTED, SUPERSEDED, ViewPolicy, judge
+from models.records import CONTROL_KINDS, MICROS_PER_DAY, Micros, ScoredFeedback, TextScore
+from models.state import NEVER, CompactEvent, StateConfig, UserState, compact, event_from_row, precedence
+from models.views import ACCEPTED, DUPLICATE, RETRACTED, SUPERSEDED, ViewPolicy, effective_ratings, judge
 
 ACCEPTED_SCORED: Final = "accepted.scored"
 ACCEPTED_UNSCORED: Final = "accepted.unscored"  # text, but the job runs without a model
 ACCEPTED_WITHOUT_TEXT: Final = "accepted.without_text"
 ACCEPTED_CONTROL: Final = "accepted.control"
-BEYOND_NEWEST: Final = "note.beyond_newest"  # of the accepted; not a part of the sum
+#: Told beside the sum, as parts of what is in it.
+BEYOND_NEWEST: Final = "note.beyond_newest"  # accepted, but older than the newest that a state keeps
+CONTENT_DUPLICATES: Final = "note.content_duplicates"  # of the duplicates: the same words, another event_id
+IMPUTED_RATINGS: Final = "note.imputed_ratings"
+NORMALIZED_RATINGS: Final = "note.normalized_ratings"
 #: The parts of "accepted" in the accounting of law 3.
 ACCEPTED_CODES: Final = (ACCEPTED_SCORED, ACCEPTED_UNSCORED, ACCEPTED_WITHOUT_TEXT, ACCEPTED_CONTROL)
 
@@ -85,15 +89,23 @@ class PaneResult:
     accepted: list[EventCopy] = field(default_factory=list)  # that count for the list, oldest first
     quarantined: list[tuple[EventCopy, str, str]] = field(default_factory=list)  # copy, code, evidence
     triggers: tuple[str, ...] = ()  # newest event_ids of the pane
-    listed: bool = False  # something changed, and the user is to have a list
+    listed: bool = False  # something changed, and something of the user was accepted
     erased: bool = False  # the pane erased the user, and nothing newer is left
 
 
 def apply_pane(
-    state: UserState, copies: Sequence[EventCopy], config: StateConfig, policy: ViewPolicy
+    state: UserState,
+    copies: Sequence[EventCopy],
+    config: StateConfig,
+    policy: ViewPolicy,
+    oldest: Micros = NEVER,
 ) -> PaneResult:
-    """Joins `copies`, in any order, to `state` in place and accounts for every one of them."""
+    """Joins `copies`, in any order, to `state` in place and accounts for every one of them.
+
+    What is older than `oldest` is late, and quarantined before anything else; an erasure never is.
+    """
     result = PaneResult()
+    copies = _in_time(copies, oldest, result)
     erasing = _erase(state, [copy for copy in copies if copy.control == "erase"], result.accounting)
     standing = _standing(state, [copy for copy in copies if copy.control != "erase"], result.accounting)
     changed = erasing
@@ -104,11 +116,36 @@ def apply_pane(
     result.accounting[BEYOND_NEWEST] += state.cut(config.max_events)
     _judge(state, standing, policy, result)
     result.erased = erasing and not state.events
-    known = state.version > 0 or any(copy.control != "retract" for copy in standing)
-    result.listed = changed and known and bool(state.events)
+    result.listed = changed and (result.listed or state.version > 0) and bool(state.events)
+    _count_ratings(result, policy)
     newest = sorted({(copy.event.event_time, copy.event_id) for copy in copies})[-_MOST_TRIGGERS:]
     result.triggers = tuple(event_id for _, event_id in newest)
     return result
+
+
+def _in_time(copies: Sequence[EventCopy], oldest: Micros, result: PaneResult) -> Sequence[EventCopy]:
+    late = [copy for copy in copies if copy.event.event_time < oldest and copy.control != "erase"]
+    if not late:
+        return copies
+    for copy in late:
+        days = (oldest - copy.event.event_time) / MICROS_PER_DAY
+        result.quarantined.append((copy, "late", f"{days:.3g} days older than what is still in time"))
+    result.accounting["quarantined.late"] += len(late)
+    return [copy for copy in copies if copy.event.event_time >= oldest or copy.control == "erase"]
+
+
+def _count_ratings(result: PaneResult, policy: ViewPolicy) -> None:
+    """How many ratings the policies fill in or change, of the events that this pane added."""
+    if policy.keeps_ratings:
+        return
+    events = [copy.event for copy in result.accepted]
+    ratings = effective_ratings(events, policy, None)
+    for event in events:
+        rating = ratings.get(event.slot)
+        if event.rating is None and rating is not None:
+            result.accounting[IMPUTED_RATINGS] += 1
+        elif rating != event.rating:
+            result.accounting[NORMALIZED_RATINGS] += 1
 
 
 def _erase(state: UserState, copies: Iterable[EventCopy], accounting: Counter[str]) -> bool:
@@ -160,8 +197,10 @@ def _judge(state: UserState, standing: list[EventCopy], policy: ViewPolicy, resu
         code = ACCEPTED if verdict is None or copy.event.retracted else verdict.code
         if code in (DUPLICATE, SUPERSEDED):
             result.accounting[code] += 1
+            result.accounting[CONTENT_DUPLICATES] += code == DUPLICATE
         elif code in (ACCEPTED, RETRACTED):
             result.accounting[_accepted_code(copy)] += 1
+            result.listed |= copy.control != "retract"
             if code == ACCEPTED and verdict is not None and not copy.event.retracted:
                 result.accepted.append(copy)
         else:

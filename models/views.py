@@ -117,6 +117,11 @@ class ViewPolicy:
             if value not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
 
+    @property
+    def keeps_ratings(self) -> bool:
+        """Whether every rating counts as it was given, and only those."""
+        return self.missing_rating in ("none", "drop") and self.normalize_ratings == "none"
+
 
 class Verdict(NamedTuple):
     """What the view decides about one slot of the state."""

@@ -70,7 +70,7 @@ def load_history(
     wanted = [event for event in accepted if users is None or event.user_id in users]
     texts = [event.text for event in wanted if event.text is not None]
     scores = score_texts(config, [*texts, *(item_text(item) for item in items if users is None)], known)
-    states = _join(_scored(wanted, scores), config)
+    states = _join(_scored(wanted, scores), config, clock - config.allowed_lateness)
     policy, ttl = view_policy(config), config.state.ttl_micros
     return History(
         clock,
@@ -105,13 +105,13 @@ def _scored(events: Sequence[FeedbackEvent], scores: dict[str, ScoringResult]) -
             yield ScoredFeedback(event, None if result is None else result.score)
 
 
-def _join(scored: Iterable[ScoredFeedback], config: JobConfig) -> dict[str, UserState]:
+def _join(scored: Iterable[ScoredFeedback], config: JobConfig, oldest: Micros) -> dict[str, UserState]:
     copies = defaultdict(list)
     for each in scored:
         copies[each.event.user_id].append(copy_of(each, 0))
     states = {user_id: UserState() for user_id in copies}
     for user_id, state in states.items():
-        apply_pane(state, copies[user_id], config.state, view_policy(config))
+        apply_pane(state, copies[user_id], config.state, view_policy(config), oldest)
     return states
 
 

@@ -11,7 +11,6 @@ from pipeline.config import JobConfig
 from pipeline.sources import ReadRecords
 from transforms.clean_feedback import CleanFeedback
 from transforms.parse_feedback import ParseFeedback, ParseItems
-from transforms.quarantine_late import QuarantineLate
 
 
 class Ingested(NamedTuple):
@@ -25,21 +24,13 @@ class Ingested(NamedTuple):
 
 
 def ingest(pipeline: beam.Pipeline, config: JobConfig) -> Ingested:
-    """Reads, parses, cleans and judges lateness as `config` says."""
+    """Reads, parses and cleans as `config` says."""
     form = config.form
     records = pipeline | "ReadFeedback" >> ReadRecords(list(config.inputs), form)
     parsed = records | "ParseFeedback" >> ParseFeedback(
         form.name, form.columns, form.constants, config.cleaning
     )
     cleaned = parsed.events | "CleanFeedback" >> CleanFeedback(config.cleaning)
-    events = cleaned.events
-    quarantine = [parsed.quarantine, cleaned.quarantine]
-    accounting = [parsed.accounting, cleaned.accounting]
-    if config.allowed_lateness_seconds is not None:
-        judged = events | "QuarantineLate" >> QuarantineLate(config.allowed_lateness, config.now)
-        events = judged.events
-        quarantine.append(judged.quarantine)
-        accounting.append(judged.accounting)
     dead_letters = [parsed.dead_letters, cleaned.dead_letters]
     if config.items:
         catalogue = pipeline | "ReadItems" >> ReadRecords(list(config.items), form, feedback=False)
@@ -48,4 +39,10 @@ def ingest(pipeline: beam.Pipeline, config: JobConfig) -> Ingested:
         dead_letters.append(items_parsed.dead_letters)
     else:
         items = pipeline | "NoItems" >> beam.Create([])
-    return Ingested(events, items, tuple(dead_letters), tuple(quarantine), tuple(accounting))
+    return Ingested(
+        cleaned.events,
+        items,
+        tuple(dead_letters),
+        (parsed.quarantine, cleaned.quarantine),
+        (parsed.accounting, cleaned.accounting),
+    )

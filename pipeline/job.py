@@ -118,6 +118,7 @@ def recommender_config(config: JobConfig) -> RecommenderConfig:
         index=config.index,
         ranking=config.ranking,
         now=config.now,
+        allowed_lateness=config.allowed_lateness,
         history_window_seconds=config.history_window_seconds if config.emit_history else None,
         trend_window_seconds=config.trend_window_seconds,
     )

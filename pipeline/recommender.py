@@ -37,6 +37,7 @@ class RecommenderConfig:
     index: IndexConfig = field(default_factory=IndexConfig)
     ranking: RankingConfig = field(default_factory=RankingConfig)
     now: Micros | None = None  # the ranking clock; None: the newest accepted event_time
+    allowed_lateness: Micros | None = None  # before the clock; None: nothing is late
     history_window_seconds: float | None = None  # None: no history
     trend_window_seconds: float = 86_400.0
 
@@ -56,7 +57,9 @@ def build_recommender(
     """
     scored = events | "ScoreFeedback" >> score_feedback
     catalogue = items | "ScoreCatalogue" >> ScoreCatalogue(score_feedback)
-    joined = scored.scored | "UpdateUserState" >> UpdateUserState(config.state, config.policy)
+    joined = scored.scored | "UpdateUserState" >> UpdateUserState(
+        config.state, config.policy, allowed_lateness=config.allowed_lateness, now=config.now
+    )
     clock = joined.newest | "RankingClock" >> RankingClock(config.now)
     index = {
         "refreshes": joined.refreshes,
@@ -67,7 +70,7 @@ def build_recommender(
     lists = joined.refreshes | "RankTopK" >> RankTopK(
         index, clock, config.k, config.state, config.policy, config.ranking, config.history_window_seconds
     )
-    accepted = joined.accepted | "DescribeAccepted" >> DescribeAccepted(config.policy.rating_scale)
+    accepted = joined.accepted | "DescribeAccepted" >> DescribeAccepted(config.policy)
     told = accepted | "AggregateTrends" >> AggregateTrends(config.trend_window_seconds)
     failed = scored.dead_letters | "CountFailed" >> beam.Map(_count_dead_letter)
     checks = accepted | "MeasureQuality" >> MeasureQuality(index, config.trend_window_seconds)
@@ -144,8 +147,7 @@ def build_live_recommender(
     emitted = refreshed | "SuppressUnchanged" >> SuppressUnchanged(wait_in)
     return {
         "recommendations": emitted.lists,
-        "scored_feedback": joined.accepted
-        | "DescribeAccepted" >> DescribeAccepted(config.policy.rating_scale),
+        "scored_feedback": joined.accepted | "DescribeAccepted" >> DescribeAccepted(config.policy),
         "accounting": joined.accounting,
         "suppressed": emitted.accounting,
         "dead_letters": scored.dead_letters,

@@ -259,7 +259,7 @@ def _quantiles(key: str, paths: Sequence[Path], count: int) -> list[pa.Scalar]:
 def _old_graves(path: Path, bounds: pc.Expression | None) -> pa.Table:
     graves = pc.field("tombstone") & ~pc.field("hindsight")
     wanted = graves if bounds is None else graves & bounds
-    columns = ["user_id", "state_version", "tombstone"]
+    columns = ["user_id", "state_version", "event_time", "tombstone"]
     return tombstones_of(pq.read_table(path, columns=columns, filters=wanted, partitioning=None))
 
 

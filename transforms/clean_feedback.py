@@ -14,6 +14,10 @@ from models.ingest import clean_or_reject
 from models.records import FeedbackEvent, Micros
 from transforms.parse_feedback import RejectingDoFn
 
+#: Told beside the sum: texts that cleaning or redaction changed, and those of them that were too long.
+TIDIED_TEXTS = "note.tidied_texts"
+CUT_TEXTS = "note.cut_texts"
+
 
 @dataclass
 class CleanFeedback(beam.PTransform):
@@ -42,4 +46,9 @@ class _CleanFeedback(RejectingDoFn):
 
     def process(self, event: FeedbackEvent) -> Iterable[FeedbackEvent | TaggedOutput]:
         cleaned = clean_or_reject(event, self._cleaning, self._now)
-        return (cleaned if isinstance(cleaned, FeedbackEvent) else self.rejected(cleaned),)
+        if not isinstance(cleaned, FeedbackEvent):
+            return (self.rejected(cleaned),)
+        if event.text is not None and cleaned.text != event.text:
+            self._counts[TIDIED_TEXTS] += 1
+            self._counts[CUT_TEXTS] += len(event.text) > self._cleaning.max_text_chars
+        return (cleaned,)

@@ -11,6 +11,7 @@ from models.pane import EventCopy
 from models.records import ITEM_KINDS, TextScore
 from models.tables import ScoredRow
 from models.value import NO_OPINION, STRENGTH_BY_CODE, RatingScale, opinion_of
+from models.views import ViewPolicy, effective_ratings
 
 _ITEM_CODES = range(len(ITEM_KINDS))
 
@@ -19,26 +20,30 @@ _ITEM_CODES = range(len(ITEM_KINDS))
 class DescribeAccepted(beam.PTransform):
     """PCollection[(user_id, list[EventCopy])] -> PCollection[ScoredRow]."""
 
-    scale: RatingScale = field(default_factory=RatingScale)
+    policy: ViewPolicy = field(default_factory=ViewPolicy)
 
     def expand(self, accepted: beam.PCollection[tuple[str, list[EventCopy]]]) -> beam.PCollection[ScoredRow]:
-        return accepted | "DescribeEvents" >> beam.ParDo(_DescribeEvents(self.scale))
+        return accepted | "DescribeEvents" >> beam.ParDo(_DescribeEvents(self.policy))
 
 
 class _DescribeEvents(beam.DoFn):
-    def __init__(self, scale: RatingScale) -> None:
-        self._scale = scale
+    def __init__(self, policy: ViewPolicy) -> None:
+        self._policy = policy
 
     def process(self, element: tuple[str, list[EventCopy]]) -> Iterator[ScoredRow]:
         user_id, copies = element
+        ratings = effective_ratings([copy.event for copy in copies], self._policy, None)
         for copy in copies:
-            yield describe(user_id, copy, self._scale)
+            yield describe(user_id, copy, ratings.get(copy.event.slot), self._policy.rating_scale)
 
 
-def describe(user_id: str, copy: EventCopy, scale: RatingScale) -> ScoredRow:
-    """The row of one accepted event; only feedback on items has a weight."""
+def describe(user_id: str, copy: EventCopy, rating: float | None, scale: RatingScale) -> ScoredRow:
+    """The row of one accepted event; only feedback on items has a weight.
+
+    `rating` is what the weight goes by: the event's own after imputation and normalisation.
+    """
     event = copy.event
-    opinion = opinion_of(event, event.rating, scale) or NO_OPINION
+    opinion = opinion_of(event, rating, scale) or NO_OPINION
     weight = STRENGTH_BY_CODE[event.kind] * opinion.liking if event.kind in _ITEM_CODES else None
     return ScoredRow(
         copy.event_id, user_id, event.kind_name, event.item_id, event.event_time, event.rating,

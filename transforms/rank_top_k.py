@@ -85,7 +85,7 @@ class ListMaker:
     ranking: RankingConfig
 
     def make(self, requests: list[_Request], index: ItemIndex) -> list[TopK]:
-        """One list per request, in their order."""
+        """The lists of the requests, in their order; none where no item is known, for nobody sees nothing."""
         by_clock: dict[Micros, list[int]] = defaultdict(list)
         for position, request in enumerate(requests):
             if not request.refresh.erased:
@@ -116,7 +116,8 @@ class ListMaker:
                     request.refresh.triggers,
                     wall_clock(),
                 )
-        return [made[position] for position in range(len(requests))]
+        lists = [made[position] for position in range(len(requests))]
+        return [one for one in lists if one.items or one.tombstone]
 
     def _view(self, request: _Request, index: ItemIndex) -> UserView:
         return view_user(

@@ -41,6 +41,7 @@ from models.views import ViewPolicy
 
 STAGE: Final = "update_state"
 _Pane: TypeAlias = tuple[str, tuple[int, list[bytes]]]  # user, (window end, encoded copies)
+_FOREVER: Final[Micros] = 1 << 62
 #: Lateness is decided before windowing; Beam's own must never drop.
 _PANE_WINDOW: Final = cast(window.BoundedWindow, beam.DoFn.WindowParam)
 _BEAM_ALLOWED_LATENESS_SECONDS: Final = 100 * 365 * 86_400
@@ -101,20 +102,37 @@ class UpdateUserState(beam.PTransform):
     refresh_every_seconds: float | None = None
     early_firing_seconds: int = 0  # Beam takes whole seconds; 0: as soon as the runner can
     keeps_time: bool = True  # False: an engine whose shuffles wait for the end and whose timers do not
+    allowed_lateness: Micros | None = None  # older events are late: before the clock, see `_oldest`
+    now: Micros | None = None  # the clock of lateness in a bounded run; None: the newest event_time
 
     def expand(self, scored: beam.PCollection[ScoredFeedback]) -> beam.pvalue.DoOutputsTuple:
-        keyed = scored | "KeyByUser" >> beam.ParDo(_KeyByUser())
-        endless = self.refresh_every_seconds is not None
-        join_state = (_JoinState if self.keeps_time else _JoinBundle) if endless else _JoinPane
-        return self._panes(keyed) | "JoinState" >> beam.ParDo(
-            join_state(self.state, self.policy)
-        ).with_output_types(
+        keyed = scored | "KeyByUser" >> beam.ParDo(_KeyByUser()).with_output_types(
+            tuple[str, bytes], times=int
+        ).with_outputs("times", main="keyed")
+        if self.refresh_every_seconds is None:
+            join = beam.ParDo(
+                _JoinPane(self.state, self.policy), beam.pvalue.AsSingleton(self._oldest(keyed.times))
+            )
+        else:
+            join_state = _JoinState if self.keeps_time else _JoinBundle
+            join = beam.ParDo(join_state(self.state, self.policy, self.allowed_lateness))
+        return self._panes(keyed.keyed) | "JoinState" >> join.with_output_types(
             UserRefresh,
             accepted=tuple[str, list[EventCopy]],
             quarantine=DeadLetter,
             accounting=tuple[str, int],
             newest=int,
         ).with_outputs("accepted", "quarantine", "accounting", "newest", main="refreshes")
+
+    def _oldest(self, times: beam.PCollection[int]) -> beam.PCollection[int]:
+        """What is still in time in a bounded run: by event times alone, never by order of arrival."""
+        clock = (
+            times.pipeline | "GivenClock" >> beam.Create([self.now])
+            if self.now is not None
+            else times | "NewestTime" >> beam.CombineGlobally(_newest_time)
+        )
+        allowed = _FOREVER if self.allowed_lateness is None else self.allowed_lateness
+        return clock | "OldestInTime" >> beam.Map(_minus, allowed)
 
     def _panes(self, keyed: beam.PCollection[tuple[str, bytes]]) -> beam.PCollection[_Pane]:
         seconds = self.refresh_every_seconds
@@ -140,10 +158,32 @@ class UpdateUserState(beam.PTransform):
         )
 
 
-@typehints.with_output_types(typehints.Tuple[str, bytes])
+def _newest_time(times: Iterable[Micros]) -> Micros:
+    return max(times, default=0)
+
+
+def _minus(clock: Micros, allowed: Micros) -> Micros:
+    return clock - allowed
+
+
 class _KeyByUser(beam.DoFn):
+    """Also tells the newest event time of each bundle."""
+
+    def __init__(self) -> None:
+        self._newest: Micros | None = None
+
+    def start_bundle(self) -> None:
+        self._newest = None
+
     def process(self, scored: ScoredFeedback) -> Iterator[tuple[str, bytes]]:
-        yield scored.event.user_id, copy_of(scored, wall_clock() if scored.score else 0).encode()
+        event = scored.event
+        if self._newest is None or event.event_time > self._newest:
+            self._newest = event.event_time
+        yield event.user_id, copy_of(scored, wall_clock() if scored.score else 0).encode()
+
+    def finish_bundle(self) -> Iterator[TaggedOutput]:
+        if self._newest is not None:
+            yield TaggedOutput("times", GlobalWindows.windowed_value(self._newest))
 
 
 @typehints.with_output_types(typehints.Tuple[str, typehints.Tuple[int, typehints.List[bytes]]])
@@ -198,8 +238,8 @@ class _JoinPane(beam.DoFn):
         self._accounting: Counter[str] = Counter()
         self._newest: Micros | None = None
 
-    def process(self, element: _Pane) -> Iterator[UserRefresh | TaggedOutput]:
-        yield from self._join(element, UserState())
+    def process(self, element: _Pane, oldest: Micros) -> Iterator[UserRefresh | TaggedOutput]:
+        yield from self._join(element, UserState(), oldest)
 
     def finish_bundle(self) -> Iterator[TaggedOutput]:
         for row in sorted(self._accounting.items()):
@@ -208,10 +248,10 @@ class _JoinPane(beam.DoFn):
         if self._newest is not None:
             yield TaggedOutput("newest", GlobalWindows.windowed_value(self._newest))
 
-    def _join(self, element: _Pane, state: UserState) -> Iterator[UserRefresh | TaggedOutput]:
+    def _join(self, element: _Pane, state: UserState, oldest: Micros) -> Iterator[UserRefresh | TaggedOutput]:
         user_id, (window_end, encoded_copies) = element
         copies = [EventCopy.decode(copy) for copy in encoded_copies]
-        result = apply_pane(state, copies, self._config, self._policy)
+        result = apply_pane(state, copies, self._config, self._policy, oldest)
         self._accounting.update(result.accounting)
         if result.accepted:
             newest = result.accepted[-1].event.event_time
@@ -224,7 +264,23 @@ class _JoinPane(beam.DoFn):
             yield UserRefresh(user_id, state, result.triggers, window_end or None, result.erased)
 
 
-class _JoinBundle(_JoinPane):
+class _JoinEndless(_JoinPane):
+    """What endless runs share: lateness is judged by the wall clock."""
+
+    def __init__(self, config: StateConfig, policy: ViewPolicy, allowed_lateness: Micros | None) -> None:
+        super().__init__(config, policy)
+        self._allowed = _FOREVER if allowed_lateness is None else allowed_lateness
+
+    def _join_stored(
+        self, element: _Pane, stored: ReadModifyWriteRuntimeState
+    ) -> Iterator[UserRefresh | TaggedOutput]:
+        encoded = stored.read()
+        self._state = UserState.decode(encoded) if encoded else UserState()
+        yield from self._join(element, self._state, wall_clock() - self._allowed)
+        stored.write(self._state.encode())
+
+
+class _JoinBundle(_JoinEndless):
     """The step of an endless run without timers: the state of a user who left stays until a restart."""
 
     STATE = ReadModifyWriteStateSpec("user_state", BytesCoder())
@@ -233,13 +289,10 @@ class _JoinBundle(_JoinPane):
     def process(
         self, element: _Pane, stored: ReadModifyWriteRuntimeState = _STORED
     ) -> Iterator[UserRefresh | TaggedOutput]:
-        encoded = stored.read()
-        state = UserState.decode(encoded) if encoded else UserState()
-        yield from self._join(element, state)
-        stored.write(state.encode())
+        yield from self._join_stored(element, stored)
 
 
-class _JoinState(_JoinPane):
+class _JoinState(_JoinEndless):
     """The step of an endless run. State: one value a user, at most `max_events` events.
 
     An event-time timer expires it after the TTL. The erasure register outlives that, or a
@@ -257,12 +310,9 @@ class _JoinState(_JoinPane):
         stored: ReadModifyWriteRuntimeState = _STORED,
         expiry: RuntimeTimer = _EXPIRY,
     ) -> Iterator[UserRefresh | TaggedOutput]:
-        encoded = stored.read()
-        state = UserState.decode(encoded) if encoded else UserState()
-        yield from self._join(element, state)
-        stored.write(state.encode())
-        if state.events:
-            expiry.set(Timestamp(micros=max(state.events)[0] + self._config.ttl_micros))
+        yield from self._join_stored(element, stored)
+        if self._state.events:
+            expiry.set(Timestamp(micros=max(self._state.events)[0] + self._config.ttl_micros))
 
     @on_timer(EXPIRY)
     def expire(self, stored: ReadModifyWriteRuntimeState = _STORED) -> None:

@@ -30,7 +30,7 @@ def top_k(
         user_id=user_id,
         state_version=version,
         items=ranked,
-        event_time=NOON,
+        event_time=NOON + version,  # newer feedback makes newer versions
         scored_time=None,
         emitted_time=NOON + 1,
         window_end=None,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import random
 
 import pyarrow as pa
@@ -95,6 +96,13 @@ def test_a_stale_list_does_not_resurrect_an_erased_user() -> None:
 def test_a_user_who_comes_back_after_erasure_has_a_list() -> None:
     found = [top_k("ann", 9, tombstone=True), top_k("ann", 10, ["coat"])]
     assert short(latest_from_lists(arrow(found))) == [("ann", 1, "coat")]
+
+
+def test_a_later_replay_of_erased_feedback_does_not_bring_the_user_back() -> None:
+    erased = top_k("ann", 9, tombstone=True)
+    replayed = dataclasses.replace(top_k("ann", 12), event_time=erased.event_time - 5)
+    for found in ([erased, replayed], [replayed, erased]):
+        assert short(latest_from_lists(arrow(found))) == []
 
 
 def test_two_lists_with_one_version_do_not_mix_in_either_order() -> None:

