@@ -139,18 +139,37 @@ def published_statistics(index: ItemIndex) -> RatingStatistics | None:
 
 
 @typehints.with_output_types(TopK)
-class _RankBatches(beam.DoFn):
+class _RankInBatches(beam.DoFn):
     """Ranks users by the batch: a list does not depend on its batch, only its cost does."""
 
-    def __init__(self, maker: ListMaker, history_window_seconds: float | None) -> None:
+    _index: ItemIndex
+
+    def __init__(self, maker: ListMaker) -> None:
         self._maker = maker
-        self._history_seconds = history_window_seconds
         self._waiting: list[_Request] = []
-        self._directory = ""
-        self._index: ItemIndex | None = None
 
     def start_bundle(self) -> None:
         self._waiting = []
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        for made in self._made(at_least=1):
+            yield GlobalWindows.windowed_value(made)
+
+    def _made(self, at_least: int = _BATCH) -> list[TopK]:
+        """The lists of all who wait, once there are enough of them."""
+        if len(self._waiting) < at_least:
+            return []
+        requests, self._waiting = self._waiting, []
+        return self._maker.make(requests, self._index)
+
+
+class _RankBatches(_RankInBatches):
+    """On the index and at the clock that the job hands in."""
+
+    def __init__(self, maker: ListMaker, history_window_seconds: float | None) -> None:
+        super().__init__(maker)
+        self._history_seconds = history_window_seconds
+        self._directory = ""
 
     def process(self, refresh: UserRefresh, index_directory: str, clock: Micros) -> Iterator[TopK]:
         if index_directory != self._directory:
@@ -158,19 +177,7 @@ class _RankBatches(beam.DoFn):
         if self._history_seconds is not None and not refresh.erased:
             self._waiting.extend(history_requests(refresh, self._history_seconds))
         self._waiting.append(_Request(refresh, refresh.state, clock, refresh.window_end, False))
-        if len(self._waiting) >= _BATCH:
-            yield from self._flush()
-
-    def finish_bundle(self) -> Iterator[WindowedValue]:
-        for made in self._flush():
-            yield GlobalWindows.windowed_value(made)
-
-    def _flush(self) -> list[TopK]:
-        requests, self._waiting = self._waiting, []
-        if not requests:
-            return []
-        assert self._index is not None
-        return self._maker.make(requests, self._index)
+        yield from self._made()
 
 
 @dataclass
@@ -195,20 +202,20 @@ class RankLive(beam.PTransform):
         return refreshes | "RankNewest" >> beam.ParDo(_RankNewest(maker, self.index_root, self.poll_seconds))
 
 
-@typehints.with_output_types(TopK)
-class _RankNewest(beam.DoFn):
+class _RankNewest(_RankInBatches):
+    """On the newest index that is sound."""
+
     def __init__(self, maker: ListMaker, index_root: str, poll_seconds: float) -> None:
-        self._maker = maker
+        super().__init__(maker)
         self._root = index_root
         self._poll_micros = int(poll_seconds * MICROS_PER_SECOND)
         self._polled: Micros | None = None
-        self._waiting: list[_Request] = []
 
     def setup(self) -> None:
         self._index = open_published(self._root)
 
     def start_bundle(self) -> None:
-        self._waiting = []
+        super().start_bundle()
         now = wall_clock()
         if self._polled is None or now - self._polled >= self._poll_micros:
             self._polled = now
@@ -218,16 +225,7 @@ class _RankNewest(beam.DoFn):
         newest = max(refresh.state.events)[0] if refresh.state.events else 0
         clock = max(self._index.clock, newest)
         self._waiting.append(_Request(refresh, refresh.state, clock, refresh.window_end, False))
-        if len(self._waiting) >= _BATCH:
-            yield from self._flush()
-
-    def finish_bundle(self) -> Iterator[WindowedValue]:
-        for made in self._flush():
-            yield GlobalWindows.windowed_value(made)
-
-    def _flush(self) -> list[TopK]:
-        requests, self._waiting = self._waiting, []
-        return self._maker.make(requests, self._index)
+        yield from self._made()
 
 
 def open_published(root: str) -> ItemIndex:
