@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.ranking.evidence import Histories, history_batch, log_histories
-from models.ranking.fusion import STATICS, Fusion, default_fusion, fit_softmax, squash
+from models.ranking.fusion import FULL_FIT, STATICS, Fusion, default_fusion, fit_softmax, squash
 from models.ranking.item_index import ItemIndex
 from models.ranking.learning import Arrays, Knowledge, learn_arrays
 from models.ranking.log import Floats, InteractionLog, Ints, starts_of, sums
@@ -18,6 +20,7 @@ from models.ranking.sources import PLACES, SOURCES, decay_table
 _EXTRA = 100  # of the most popular items among each user's candidates
 _CANDIDATES = 300  # of each user's that the softmax is over, about
 _TOP = 10  # places in which a hit counts
+_QUICK_FIT = ((0.0, 15), (0.5, 15))  # enough to tell whether fitting pays
 
 
 def static_features(arrays: Arrays) -> dict[str, Floats]:
@@ -75,11 +78,11 @@ def fit_fusion(log: InteractionLog, item: Ints, known: Knowledge, catalogue: Arr
 
 
 def held_out_rows(log: InteractionLog, most: int) -> Ints:
-    """The last interaction of users with at least three, `most` users at most, spread over all; ascending."""
+    """The last interaction of users with at least two, `most` users at most, spread over all; ascending."""
     counts = np.bincount(log.user, minlength=len(log.user_ids))
     last = np.full(len(log.user_ids), -1, dtype=np.int64)
     np.maximum.at(last, log.user, np.arange(len(log)))
-    users = np.flatnonzero(counts >= 3)
+    users = np.flatnonzero(counts >= 2)
     if len(users) > most:
         users = users[np.linspace(0, len(users) - 1, most).astype(np.int64)]
     return np.sort(last[users])
@@ -161,9 +164,7 @@ def _features(found: Candidates, rows: Ints, index: ItemIndex, names: list[str])
 
 
 def _fit(sample: Sample, names: list[str]) -> Fusion:
-    used = np.flatnonzero(sample.features.any(axis=0))
-    weights = np.zeros(sample.features.shape[1])
-    weights[used] = fit_softmax(np.ascontiguousarray(sample.features[:, used]), sample.starts, sample.target)
+    weights = _learned(sample)
     fitted = default_fusion()
     channels = dict(fitted.channels) | dict(zip(names, weights.tolist(), strict=False))
     statics = {
@@ -175,12 +176,56 @@ def _fit(sample: Sample, names: list[str]) -> Fusion:
     usual = _best(sample, sample.features @ _weights_of(fitted, names).astype(np.float32))
     scale = max(1.0, _best(sample, score) / usual) if usual > 0 else 1.0
     channels |= {name: scale * weight for name, weight in fitted.channels.items() if name not in names}
-    ours, popularity = _hit_rate(sample, score), _hit_rate(sample, sample.popularity)
-    figures = {"hit_rate": ours, "hit_rate_popularity": popularity, "users": float(len(sample.target))}
-    if ours < popularity:  # nothing to learn from what goes together
+    worth, figures = _worth(sample)
+    if not worth:  # nothing to learn from what goes together
         channels |= dict.fromkeys(names, 0.0)
         statics = dict.fromkeys(STATICS, (0.0, 0.0)) | {"popularity": (1.0, 0.0)}
     return Fusion(channels, statics, figures=figures)
+
+
+def _learned(sample: Sample, schedule: Sequence[tuple[float, int]] = FULL_FIT) -> Floats:
+    """Weights of all features; 0 for those that are never there."""
+    used = np.flatnonzero(sample.features.any(axis=0))
+    weights = np.zeros(sample.features.shape[1])
+    features = np.ascontiguousarray(sample.features[:, used])
+    weights[used] = fit_softmax(features, sample.starts, sample.target, schedule)
+    return weights
+
+
+def _worth(sample: Sample) -> tuple[bool, dict[str, float]]:
+    """Whether fitted weights beat popularity on users they were not fitted on, and by how much.
+
+    Each half of the users is predicted with the weights of the other. The gain in NDCG has to
+    exceed its standard error over the users, and the hit rate must not be lower.
+    """
+    users = np.arange(len(sample.target))
+    ours = np.zeros(len(users))
+    for fold in (0, 1):
+        there, here = users[users % 2 != fold], users[users % 2 == fold]
+        judged = _some(sample, here)
+        score = judged.features @ _learned(_some(sample, there), _QUICK_FIT).astype(np.float32)
+        ours[here] = _places(judged, score)
+    popular = _places(sample, sample.popularity)
+    gain = _ndcg(ours) - _ndcg(popular)
+    error = float(np.std(gain)) / math.sqrt(len(users))
+    hits, popular_hits = float(np.mean(ours < _TOP)), float(np.mean(popular < _TOP))
+    figures = {
+        "hit_rate": hits,
+        "hit_rate_popularity": popular_hits,
+        "ndcg": float(np.mean(_ndcg(ours))),
+        "ndcg_popularity": float(np.mean(_ndcg(popular))),
+        "users": float(len(users)),
+    }
+    return bool(np.mean(gain) > error and hits >= popular_hits), figures
+
+
+def _some(sample: Sample, users: Ints) -> Sample:
+    """The part of a sample that is of some users, by ascending number."""
+    sizes = np.diff(sample.starts)
+    rows = np.flatnonzero(np.isin(np.repeat(np.arange(len(sizes)), sizes), users))
+    starts = starts_of(sizes[users])
+    target = sample.target[users] - sample.starts[:-1][users] + starts[:-1]
+    return Sample(sample.features[rows], starts, target, sample.popularity[rows], sample.item[rows])
 
 
 def _weights_of(fusion: Fusion, names: list[str]) -> Floats:
@@ -194,11 +239,16 @@ def _best(sample: Sample, score: NDArray[np.floating]) -> float:
     return float(np.mean(np.maximum.reduceat(score, sample.starts[:-1])))
 
 
-def _hit_rate(sample: Sample, score: NDArray[np.floating]) -> float:
-    """Share of users whose held-out item is among the first ten; of equals half are before it."""
+def _places(sample: Sample, score: NDArray[np.floating]) -> Floats:
+    """How many candidates stand before each user's held-out item; of equals half do."""
     group = np.repeat(np.arange(len(sample.target)), np.diff(sample.starts))
     goal = score[sample.target][group]
-    before = (
-        np.bincount(group, weights=(score > goal) + 0.5 * (score == goal), minlength=len(sample.target)) - 0.5
-    )
-    return float(np.mean(before < _TOP))
+    weights = (score > goal) + 0.5 * (score == goal)
+    before = np.bincount(group, weights=weights, minlength=len(sample.target))
+    return np.asarray(before - 0.5, dtype=np.float64)
+
+
+def _ndcg(before: Floats) -> Floats:
+    """NDCG of one relevant item that has so many before it: 1 / log2(2 + before) in the first ten, else 0."""
+    gain: Floats = np.where(before < _TOP, 1.0 / np.log2(2.0 + before), 0.0)
+    return gain

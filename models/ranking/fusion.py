@@ -23,7 +23,8 @@ STATICS: Final[dict[str, tuple[float, float]]] = {
     "popularity": (0.4, 0.2), "trend": (0.2, 0.2), "recency": (0.0, 0.0), "quality": (0.25, 0.0),
 }  # fmt: skip
 _RIDGE: Final = 1e-3
-_STEPS: Final = ((0.0, 25), (0.5, 50))  # (power, steps at most): a convex start, then what a list needs
+#: (power, steps at most) of a fit: a convex start, then what a list needs.
+FULL_FIT: Final = ((0.0, 25), (0.5, 50))
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def fit_softmax(
     features: NDArray[np.float32],
     starts: Ints,
     target: Ints,
-    schedule: Sequence[tuple[float, int]] = _STEPS,
+    schedule: Sequence[tuple[float, int]] = FULL_FIT,
 ) -> Floats:
     """Non-negative weights under which each group's target row is likely.
 
