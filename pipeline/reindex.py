@@ -42,7 +42,8 @@ _GROWTH: Final = 1.5
 _SOONEST_SECONDS: Final = 2.0
 _NICENESS: Final = 5
 _START: Final = """
-import sys
+import logging, sys
+logging.getLogger().setLevel(logging.CRITICAL)  # its failures are answers; the rest is third parties'
 from multiprocessing.connection import Connection
 from pipeline.reindex import serve_rebuilds
 serve_rebuilds(Connection(int(sys.argv[1])))
@@ -80,7 +81,8 @@ def _learned_from(
         history = load_history(config, known=known)
         return history.views(), history.items, history.vectors, history.clock
     except InputError:  # nothing accepted yet
-        items = [item for item in read_items(config.items, config.form) if isinstance(item, Item)]
+        catalogue = read_items(config.items, config.form) if config.items else ()
+        items = [item for item in catalogue if isinstance(item, Item)]
         scores = score_texts(config, map(item_text, items), known)
         return [], items, vectors_of(scores, items), 0
 

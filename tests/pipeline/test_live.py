@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from models.errors import InputError, OutputError, UsageError
-from models.ranking.index import read_pointer
+from models.ranking.index import ItemIndex, read_pointer
 from pipeline import live_tables
 from pipeline.cli.main import main
 from pipeline.config import JobConfig
 from pipeline.live import check_live
 from pipeline.reading import InputFormat
+from pipeline.reindex import rebuild_index
 from pipeline.tables_reader import read_accounting
 from tests.pipeline.feedback_log import ITEMS, START, Event, run, shop_log, table, write_log
 from tests.pipeline.live_runs import (
@@ -151,6 +152,12 @@ def test_an_empty_folder_waits_for_its_first_feedback_and_learns_from_it(tmp_pat
         await_that(lambda: len(users(output)) == 14)
     assert reports[0].rebuilds >= 1
     assert reports[0].accounting.input == 143
+
+
+def test_an_index_of_nothing_can_be_learned_before_the_first_file_is_there(tmp_path: Path) -> None:
+    (tmp_path / "events").mkdir()
+    config = JobConfig(inputs=(str(tmp_path / "events"),), output=str(tmp_path / "out"), model="none")
+    assert ItemIndex.open(rebuild_index(config)).items == 0
 
 
 def test_the_index_is_learned_anew_and_lists_change_to_it(events: Path, tmp_path: Path) -> None:
