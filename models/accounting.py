@@ -61,6 +61,22 @@ class Accounting:
         )
         return line if not self.unaccounted else f"{line}; UNACCOUNTED: {self.unaccounted:,}"
 
+    def notes(self) -> list[str]:
+        """What is told beside the sum, in words for people, such as "12 imputed ratings"."""
+        noted = sorted(
+            (code, count) for code, count in self.counts.items() if code.startswith(NOTE) and count
+        )
+        return [f"{count:,} {code.removeprefix(NOTE).replace('_', ' ')}" for code, count in noted]
+
+    def commonest_reject(self) -> str | None:
+        """The error code of most rejected records; None when nothing was rejected."""
+        rejected = {
+            code.split(".", 1)[1]: count
+            for code, count in self.counts.items()
+            if code.startswith((QUARANTINED, DEAD_LETTERED))
+        }
+        return max(sorted(rejected), key=rejected.__getitem__, default=None)
+
     def rows(self) -> list[QualityRow]:
         """The rows of the `quality` table; the last is what is unaccounted for, which must be 0."""
         told = [QualityRow(CHECK_PREFIX + code, float(count)) for code, count in sorted(self.counts.items())]

@@ -135,9 +135,9 @@ def _check_needs(event: FeedbackEvent, text: str | None, config: CleaningConfig)
     kind = event.kind
     if kind in _ITEM_KINDS:
         if event.item_id is None:
-            raise BadRecord(config.missing_item_code, f"item_id: a {kind} needs one, got none")
+            raise BadRecord(config.missing_item_code, f"item_id: every {kind} needs one, got none")
         if text is None and kind in WORDED_KINDS and config.missing_text == "drop":
-            raise BadRecord("missing_text", f"text: a {kind} without words, and --missing_text=drop")
+            raise BadRecord("missing_text", f"text: {kind} without words, and --missing_text=drop")
     elif kind == "retract" and event.target_event_id is None:
         raise BadRecord("missing_field", "target_event_id: a retract needs one, got none")
     elif kind == "query" and text is None:
@@ -149,7 +149,7 @@ def _check_rating(event: FeedbackEvent, config: CleaningConfig) -> None:
     if rating is None:
         if config.missing_rating == "drop" and event.kind in RATED_KINDS:
             raise BadRecord(
-                "missing_rating", f"rating: a {event.kind} without one, and --missing_rating=drop"
+                "missing_rating", f"rating: {event.kind} without one, and --missing_rating=drop"
             )
         return
     low, high = config.rating_scale

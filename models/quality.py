@@ -81,8 +81,8 @@ def _window_rows(start: Micros, total: QualitySum, window: Micros) -> list[Quali
 def index_rows(meta: Mapping[str, Any]) -> list[QualityRow]:
     """What the published index was learned from, and how well it predicts each user's last item.
 
-    The hit rates are of the inner hold-out that fits the fusion: ours beside popularity's.
+    `index.fit` is the inner hold-out that fits the fusion: ours beside popularity's.
     """
     counted = [QualityRow(f"index.{name}", float(meta[name])) for name in ("items", "users", "interactions")]
     figures = meta["fusion"].get("figures", {})
-    return counted + [QualityRow(f"index.{name}", float(figures[name])) for name in sorted(figures)]
+    return counted + [QualityRow(f"index.fit.{name}", float(figures[name])) for name in sorted(figures)]

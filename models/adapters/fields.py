@@ -47,7 +47,7 @@ def event_from_fields(
     user_id = _needed_id(pop("user_id", None), "user_id", kind)
     event_time = pop("event_time", None)
     if event_time is None:
-        raise BadRecord(missing_time_code, f"event_time: a {kind} needs one, got none")
+        raise BadRecord(missing_time_code, f"event_time: every {kind} needs one, got none")
     event_id = pop("event_id", None)
     revision = pop("revision", None)
     return FeedbackEvent(
@@ -85,7 +85,7 @@ def _nearest_kind(value: str) -> str:
 
 def _needed_id(value: object, name: str, kind: str) -> str:
     if value is None:
-        raise BadRecord("missing_field", f"{name}: a {kind} needs one, got none")
+        raise BadRecord("missing_field", f"{name}: every {kind} needs one, got none")
     return _id(value, name)
 
 

@@ -63,5 +63,6 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
 
 def one_line(error: BaseException, length: int = 500) -> str:
     """An error's message as one readable line."""
-    text = " ".join(str(error).split()) or "no message"
+    # A runner names the step as well; --debug shows it.
+    text = re.sub(r" \[while running '[^']*'\]", "", " ".join(str(error).split())).strip('"') or "no message"
     return text if len(text) <= length else f"{text[: length - 1]}…"

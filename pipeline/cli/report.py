@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
 from rich.text import Text
 
+from models.accounting import DEAD_LETTERED, Accounting
+from models.errors import ERROR_CODES
+
 if TYPE_CHECKING:
     from pipeline.job import RunReport
+
+_NOT_JSON_LINES: Final = frozenset({"invalid_json", "not_an_object", "invalid_utf8"})
 
 
 def print_report(report: RunReport, console: Console) -> None:
     """The end of `livelist run`."""
     accounting = report.accounting
     console.print(Text(accounting.as_line()), soft_wrap=True)
+    if notes := accounting.notes():
+        console.print(Text(f"of these: {', '.join(notes)}", "dim"), soft_wrap=True)
+    if accounting.input and not accounting.total("accepted."):
+        console.print(Text(_nothing_accepted(accounting)), soft_wrap=True)
     lists = report.rows.get("recommendations", 0)
     per_second = accounting.input / report.seconds if report.seconds else 0.0
     took = f"{lists:,} lists in {report.seconds:.1f} s ({per_second:,.0f} records/s)"
     console.print(Text.assemble(took, ", tables in ", (report.output, "bold")), soft_wrap=True)
+    if rejected_items := report.rows.get("dead_letters", 0) - accounting.total(DEAD_LETTERED):
+        console.print(
+            Text(f"catalogue: {rejected_items:,} entries rejected, see dead_letters"), soft_wrap=True
+        )
     rows = ", ".join(f"{table} {count:,}" for table, count in report.rows.items() if count)
     console.print(Text(f"rows: {rows}", "dim"), soft_wrap=True)
+
+
+def _nothing_accepted(accounting: Accounting) -> str:
+    code = accounting.commonest_reject()
+    if code is None:
+        return "nothing was accepted"
+    known = ERROR_CODES[code]
+    hint = "; is it --format csv, amazon or movielens?" if code in _NOT_JSON_LINES else ""
+    why = f"{code}: {known.meaning}; {known.remedy}{hint}"
+    return f"nothing was accepted, most often for {why} (`livelist validate` shows the lines)"

@@ -74,5 +74,5 @@ def test_an_index_tells_what_it_learned_from_and_how_well_it_predicts() -> None:
         ("index.items", 3.0),
         ("index.users", 2.0),
         ("index.interactions", 9.0),
-        ("index.hit_rate", 0.4),
+        ("index.fit.hit_rate", 0.4),
     ]

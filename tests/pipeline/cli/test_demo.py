@@ -23,7 +23,7 @@ def part_of_the_sample(name: str) -> bytes:
         return sample_bytes(name)
     lines = gzip.decompress(sample_bytes(name)).splitlines(keepends=True)
     named = [f'"user_id": "{user}"'.encode() for user in PEOPLE]
-    kept = [line for at, line in enumerate(lines) if at % 20 == 0 or any(name in line for name in named)]
+    kept = [line for at, line in enumerate(lines) if at % 3 == 0 or any(name in line for name in named)]
     return gzip.compress(b"".join(kept))
 
 
