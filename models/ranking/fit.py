@@ -28,7 +28,7 @@ def static_features(arrays: Arrays) -> dict[str, Floats]:
     features = {}
     for name in STATICS:
         values = arrays[name]
-        if name == "popularity":
+        if name in ("popularity", "users"):
             values = np.log1p(values)
         greatest = float(np.max(np.abs(values), initial=0.0))
         features[name] = values / greatest if greatest > 0 else np.zeros(len(values))
@@ -58,7 +58,7 @@ class Sample:
     features: NDArray[np.float32]  # (candidates, features)
     starts: Ints
     target: Ints  # row of each user's held-out item
-    popularity: Floats
+    popularity: Floats  # users of each candidate
     item: Ints
 
 
@@ -131,7 +131,7 @@ def _part(index: ItemIndex, histories: Histories, targets: Ints, names: list[str
         _features(found, rows, index, names),
         starts,
         np.searchsorted(rows, place),
-        index.popularity[found.item[rows]],
+        index.item_users[found.item[rows]],
         found.item[rows],
     )
 
@@ -179,7 +179,7 @@ def _fit(sample: Sample, names: list[str]) -> Fusion:
     worth, figures = _worth(sample)
     if not worth:  # nothing to learn from what goes together
         channels |= dict.fromkeys(names, 0.0)
-        statics = dict.fromkeys(STATICS, (0.0, 0.0)) | {"popularity": (1.0, 0.0)}
+        statics = dict.fromkeys(STATICS, (0.0, 0.0)) | {"users": (1.0, 0.0)}
     return Fusion(channels, statics, figures=figures)
 
 

@@ -21,6 +21,7 @@ from models.ranking.sources import SOURCES, Source, decay_table
 #: Static features of an item and their default weights of x and sqrt(x); x is in [0, 1], quality in [-1, 1].
 STATICS: Final[dict[str, tuple[float, float]]] = {
     "popularity": (0.4, 0.2), "trend": (0.2, 0.2), "recency": (0.0, 0.0), "quality": (0.25, 0.0),
+    "users": (0.0, 0.0),
 }  # fmt: skip
 _RIDGE: Final = 1e-3
 #: (power, steps at most) of a fit: a convex start, then what a list needs.

@@ -66,6 +66,11 @@ class ItemIndex:
         return self.arrays["popularity"]
 
     @cached_property
+    def item_users(self) -> Floats:
+        """How many users have feedback on an item, of whatever strength and liking."""
+        return self.arrays["users"]
+
+    @cached_property
     def idf(self) -> Floats:
         return self.arrays["idf"]
 

@@ -49,9 +49,10 @@ def exact_sums(place: Ints, values: Floats, size: int) -> Floats:
 def item_statistics(
     item: Ints, time: Ints, strength: Floats, liking: Floats, items: int, clock: Micros, config: IndexConfig
 ) -> dict[str, NDArray[Any]]:
-    """Per item, each (items,): popularity, decayed popularity, recency in [0, 1], shrunk quality.
+    """Per item, each (items,): popularity, decayed popularity, recency in [0, 1], shrunk quality, users.
 
-    A disliked interaction adds no popularity. quality b = sum(strength x (liking - mean)) / (n + prior).
+    `users` counts every interaction alike, of which a user has one an item. A disliked interaction
+    adds no popularity. quality b = sum(strength x (liking - mean)) / (n + prior).
     """
     liked = np.where(liking >= 0, strength, 0.0)
     half_life = config.half_life_days * MICROS_PER_DAY
@@ -66,6 +67,7 @@ def item_statistics(
         "trend": exact_sums(item, liked * freshness, items),
         "recency": np.exp2(-np.maximum(age, 0.0)),
         "quality": exact_sums(item, strength * (liking - mean), items) / (weight + config.quality_prior),
+        "users": np.bincount(item, minlength=items).astype(np.float64),
     }
 
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from models.evaluation import evaluate_leave_last_out
+from models.ranking.config import DEFAULT_RANKING
+from models.ranking.index import learn_index
+from models.ranking.log import encode_log, merge_logs
+from models.ranking.ranker import rank
 from models.records import MICROS_PER_SECOND
 from models.views import Interaction, UserView
 
@@ -35,6 +42,25 @@ def independent_tastes(seed: int, users: int, each: int, items: int = 200) -> li
     ]
 
 
+def of_all_kinds(seed: int, views: list[UserView]) -> list[UserView]:
+    """The same feedback, of kinds that say more or less, liked or not, by chance."""
+    random = np.random.default_rng(seed)
+    return [
+        replace(
+            view,
+            interactions=tuple(
+                replace(
+                    one,
+                    strength=float(random.choice([0.3, 0.6, 1.0])),
+                    liking=float(random.choice([-0.6, 0.2, 0.8])),
+                )
+                for one in view.interactions
+            ),
+        )
+        for view in views
+    ]
+
+
 def two_camps(seed: int, users: int, each: int) -> list[UserView]:
     """Half of the people stay on one half of the items: what goes together is nearly all there is."""
     random = np.random.default_rng(seed)
@@ -57,6 +83,19 @@ def test_where_nothing_goes_together_the_lists_are_popularitys(seed: int, each: 
     ours, popularity = report.rows[:2]
     # Equal but for ties, which the baseline gives their average rank.
     assert ours.ndcg == pytest.approx(popularity.ndcg, abs=0.005)
+
+
+@pytest.mark.parametrize("seed", [2, 3])
+def test_lists_that_fall_back_are_in_the_order_of_how_many_users_had_the_items(seed: int) -> None:
+    views = of_all_kinds(seed, independent_tastes(seed, 600, 4))
+    clock = max(view.newest_time for view in views)
+    index = learn_index(merge_logs([encode_log(views)]), [], clock=clock)
+    assert index.fusion.figures["ndcg"] < 1.1 * index.fusion.figures["ndcg_popularity"]
+    users = Counter(one.item_id for view in views for one in view.interactions)
+    for view, listed in zip(views, rank(views, index, DEFAULT_RANKING, clock, 10), strict=True):
+        seen = {one.item_id for one in view.interactions}
+        counts = sorted((count for item, count in users.items() if item not in seen), reverse=True)
+        assert [users[place.item_id] for place in listed] == counts[:10]
 
 
 def test_where_things_go_together_the_lists_are_better_than_popularity() -> None:
