@@ -38,6 +38,7 @@ from pipeline.table_files import TableLimits, publish_shards, sort_rows
 
 #: So many snapshots in a row may fail; then the run drains and ends with the error.
 _MOST_FAILURES: Final = 3
+_POLL_SECONDS: Final = 0.1
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -105,12 +106,20 @@ class LiveTables(AbstractContextManager["LiveTables"]):
             settle(staging_path(self._output, start))
 
     def _run(self) -> None:
-        while not self._ended.wait(self._every_seconds):
-            if self._mode == "replace" and not self._state.caught_up.is_set():
-                continue
-            self._try_snapshot()
+        self._await_lists()
+        while not self._ended.is_set():
+            if self._mode != "replace" or self._state.caught_up.is_set():
+                self._try_snapshot()
             if self._failed_in_a_row >= _MOST_FAILURES:
                 self._state.stop.set()
+                return
+            self._ended.wait(self._every_seconds)
+
+    def _await_lists(self) -> None:
+        """Until the log that was there is in lists: the first ones do not wait for their interval to end."""
+        deadline = time.monotonic() + self._every_seconds
+        while time.monotonic() < deadline and not self._ended.wait(_POLL_SECONDS):
+            if self._state.caught_up.is_set():
                 return
 
     def _try_snapshot(self) -> None:

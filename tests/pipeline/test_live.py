@@ -154,6 +154,24 @@ def test_an_empty_folder_waits_for_its_first_feedback_and_learns_from_it(tmp_pat
     assert reports[0].accounting.input == 143
 
 
+def test_a_run_that_still_waits_for_its_first_file_drains_and_ends_well(tmp_path: Path) -> None:
+    folder, output = tmp_path / "events", tmp_path / "out"
+    folder.mkdir()
+    job = launched(command(folder, output))
+    await_that(lambda: read_pointer(output) is not None or job.poll() is not None)
+    code, out, err = signalled(job, signal.SIGINT)
+    assert code == 0, err
+    assert "0 read = " in out
+
+
+def test_first_lists_do_not_wait_for_the_interval_of_the_snapshots(tmp_path: Path) -> None:
+    folder, output = tmp_path / "events", tmp_path / "out"
+    folder.mkdir()
+    with live_run(folder, output, reindex_every_seconds=60, snapshot_every_seconds=600):
+        append(folder / "log.jsonl", *shop_log())
+        await_that(lambda: len(users(output)) == 14, seconds=30)
+
+
 def test_an_index_of_nothing_can_be_learned_before_the_first_file_is_there(tmp_path: Path) -> None:
     (tmp_path / "events").mkdir()
     config = JobConfig(inputs=(str(tmp_path / "events"),), output=str(tmp_path / "out"), model="none")
