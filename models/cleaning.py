@@ -148,9 +148,7 @@ def _check_rating(event: FeedbackEvent, config: CleaningConfig) -> None:
     rating = event.rating
     if rating is None:
         if config.missing_rating == "drop" and event.kind in RATED_KINDS:
-            raise BadRecord(
-                "missing_rating", f"rating: {event.kind} without one, and --missing_rating=drop"
-            )
+            raise BadRecord("missing_rating", f"rating: {event.kind} without one, and --missing_rating=drop")
         return
     low, high = config.rating_scale
     if not low <= rating <= high:
