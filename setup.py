@@ -15,6 +15,7 @@ EXTRAS = {
         "torch>=2.5,<3",
         "transformers>=4.46,<6",
     ],
+    "aws": ["apache-beam[aws]>=2.77,<3"],
     "gcp": ["apache-beam[gcp]>=2.70,<3", "google-cloud-pubsub>=2.26,<3"],
     "kafka": ["confluent-kafka>=2.6,<3"],
     "postgres": ["psycopg[binary]>=3.2,<4"],

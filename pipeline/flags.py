@@ -34,12 +34,24 @@ _Config = TypeVar("_Config")
 
 def add_job_flags(parser: argparse.ArgumentParser) -> None:
     """Every flag of `livelist run` that is not Beam's."""
+    add_list_job_flags(parser)
+    add_run_flags(parser)
+
+
+def add_list_job_flags(parser: argparse.ArgumentParser) -> None:
+    """What lists depend on: of a run and of `livelist evaluate`."""
     add_input_flags(parser)
-    _add_output_flags(parser)
     add_cleaning_flags(parser)
     add_model_flags(parser)
+    _add_list_flags(parser)
     _add_state_flags(parser)
     _add_time_flags(parser)
+
+
+def add_run_flags(parser: argparse.ArgumentParser) -> None:
+    """What only a run needs: tables, and how often an endless run does what."""
+    _add_output_flags(parser)
+    _add_frequency_flags(parser)
 
 
 def add_input_flags(parser: argparse.ArgumentParser) -> None:
@@ -128,21 +140,14 @@ def add_cleaning_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_output_flags(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("output").add_argument
-    add("--output", metavar="FOLDER", help="folder of the tables")
+def _add_list_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("lists").add_argument
     add(
         "--k",
         type=_positive_int,
         default=_JOB.k,
         metavar="PLACES",
         help="places in a list (default: %(default)s)",
-    )
-    add(
-        "--if_exists",
-        choices=IF_EXISTS,
-        default=_JOB.if_exists,
-        help="when the folder holds tables of an earlier run (default: %(default)s)",
     )
     add(
         "--show_seen",
@@ -155,6 +160,17 @@ def _add_output_flags(parser: argparse.ArgumentParser) -> None:
         default=_RANKING.diversity,
         metavar="SHARE",
         help="share of the score that an item may lose for resembling those above it (default: %(default)s)",
+    )
+
+
+def _add_output_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("output").add_argument
+    add("--output", metavar="FOLDER", help="folder of the tables")
+    add(
+        "--if_exists",
+        choices=IF_EXISTS,
+        default=_JOB.if_exists,
+        help="when the folder holds tables of an earlier run (default: %(default)s)",
     )
     add("--emit_history", action="store_true", help="also one list per user and window, marked as hindsight")
     add(
@@ -221,26 +237,30 @@ def _add_time_flags(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="older events go to quarantine (default: --state_ttl_days)",
     )
+
+
+def _add_frequency_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("endless runs: how often").add_argument
     add(
         "--refresh_every_seconds",
         type=positive_float,
         default=_JOB.refresh_every_seconds,
         metavar="SECONDS",
-        help="endless runs: at most one list a user in this time (default: %(default)g)",
+        help="at most one list a user in this time (default: %(default)g)",
     )
     add(
         "--snapshot_every_seconds",
         type=positive_float,
         default=_JOB.snapshot_every_seconds,
         metavar="SECONDS",
-        help="endless runs: how often recommendations_latest/ is rewritten (default: %(default)g)",
+        help="recommendations_latest/ is rewritten (default: %(default)g)",
     )
     add(
         "--reindex_every_seconds",
         type=_not_negative,
         default=_JOB.reindex_every_seconds,
         metavar="SECONDS",
-        help="endless runs: how often the item index is learned anew; 0: never (default: %(default)g)",
+        help="the item index is learned anew; 0: never (default: %(default)g)",
     )
 
 
@@ -250,6 +270,10 @@ def job_config(flags: argparse.Namespace, environment: Mapping[str, str] = os.en
         raise UsageError("--input is needed: a file, a folder, a glob, a URL, or - for stdin")
     if not flags.output:
         raise UsageError("--output is needed: the folder of the tables")
+    if flags.missing_rating == "from_text" and flags.model == "none":
+        raise UsageError(
+            "--missing_rating=from_text needs the words' scores, which --model none switches off"
+        )
     return checked(
         JobConfig,
         inputs=tuple(flags.input),

@@ -12,12 +12,20 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final, cast
 
 from models.errors import InputError
 
 STDIN: Final = "-"
+#: Scheme -> Beam's extra, and a package that it brings.
+_EXTRAS: Final = {
+    "s3": ("aws", "boto3"),
+    "gs": ("gcp", "apitools"),
+    "azfs": ("azure", "azure"),
+    "hdfs": ("hadoop", "hdfs"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +63,7 @@ def open_input(path: str) -> BinaryIO:
 
         return cast(BinaryIO, FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED))
     except Exception as error:
-        raise InputError(f"cannot open {path}: {_why(error)}") from error
+        raise InputError(f"cannot open {path}: {_why(error, path)}") from error
 
 
 def followed_files(patterns: Iterable[str]) -> dict[str, str]:
@@ -92,7 +100,7 @@ def _remote(pattern: str) -> list[str]:
             if paths := sorted(each.path for each in found if not _is_hidden((each.path.split("/")[-1],))):
                 return paths
     except Exception as error:
-        raise InputError(f"cannot list {pattern}: {_why(error)}") from error
+        raise InputError(f"cannot list {pattern}: {_why(error, pattern)}") from error
     return []
 
 
@@ -104,8 +112,16 @@ def _is_url(path: str) -> bool:
     return "://" in path
 
 
-def _why(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error).splitlines()[0]
+def _why(error: Exception, path: str) -> str:
+    scheme = path.partition("://")[0]
+    if not _is_url(path):
+        return str(getattr(error, "strerror", None) or error).splitlines()[0]
+    extra, module = _EXTRAS.get(scheme, ("", ""))
+    if extra and find_spec(module) is None:
+        return f"{scheme}:// needs: pip install 'apache-beam[{extra}]'"
+    if not extra and "filesystem" in str(error):
+        return f"there is no file system for {scheme}://; expected a path, or {':// or '.join(_EXTRAS)}://"
+    return str(error).splitlines()[0]
 
 
 def _named(paths: list[str]) -> list[tuple[str, str]]:

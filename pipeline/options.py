@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
+from apache_beam.options.pipeline_options import (
+    PipelineOptions,
+    StandardOptions,
+    _BeamArgumentParser,
+)
 
+from models.errors import UsageError
 from pipeline.cli.parsing import CommandParser, flags_of, refuse_unknown
 from pipeline.config import JobConfig
 from pipeline.flags import add_job_flags, job_config
@@ -50,8 +56,20 @@ def parse_launch(
         add_job_flags(ours)
         refuse_unknown(unknown, [*flags_of(ours), *flags_of(parser)], prog)
     runner = parsed.runner or DEFAULT_RUNNER
+    check_runner(runner)
     given = [*rest] if parsed.runner else [*rest, f"--runner={runner}"]
     return Launch(job_config(flags, environment), PipelineOptions(given), runner, runner_notice(runner))
+
+
+def check_runner(runner: str) -> None:
+    """Refuse a name that Beam does not know; a dotted one is somebody's own class. Raises UsageError."""
+    known = StandardOptions.KNOWN_RUNNER_NAMES
+    lower = {name.lower() for name in known}
+    if "." in runner or {runner.lower(), f"{runner.lower()}runner"} & lower:
+        return
+    near = difflib.get_close_matches(runner, known, 3, 0.4)
+    expected = f"did you mean {' or '.join(near)}?" if near else f"expected one of {', '.join(known)}"
+    raise UsageError(f"--runner: Beam knows no {runner!r}; {expected}")
 
 
 def beam_option_classes() -> Iterator[type[PipelineOptions]]:

@@ -108,7 +108,7 @@ folder belongs to it, at any moment. Folders of tables belong to livelist: keep 
 Paths are relative to this folder: `cd` here, then `duckdb` (or `duckdb < {SQL_FILE}` for all of them).
 
 {queries}
-The same from Python: `pandas.read_parquet("recommendations_latest")`.
+The same from Python: `pandas.read_parquet("recommendations_latest")` (`pip install pandas` first).
 
 ## Columns
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +21,8 @@ from pipeline.output_folder import is_local, local_path, parquet_files, publishe
 
 _FUZZY_USERS: Final = 50_000  # beyond, only users with the same beginning are compared
 _ATTEMPTS: Final = 5
+_SHOWN_USERS: Final = 1_000  # are looked at to tell whether ids are pseudonyms
+_PSEUDONYM: Final = re.compile("[0-9a-f]{64}")
 
 
 def read_latest(output: str, user_id: str) -> TopK:
@@ -67,6 +71,16 @@ def read_accounting(output: str) -> Accounting:
     return from_rows(zip(rows["check"].to_pylist(), rows["value"].to_pylist(), strict=True))
 
 
+def count_hindsight_and_tombstones(output: str, run_id: str) -> tuple[int, int]:
+    """Rows of `recommendations`, of one run, that are no current lists. Raises InputError."""
+    # Ids begin with the run's start, and every row has the clock of when it was emitted.
+    begun = datetime.strptime(run_id.split("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    of_run = pc.field("emitted_time") >= begun
+    rows = _read(output, "recommendations", of_run, ["hindsight", "tombstone"])
+    hindsight, tombstones = (pc.sum(rows[name]).as_py() or 0 for name in ("hindsight", "tombstone"))
+    return hindsight, tombstones
+
+
 def _read(
     output: str, table: str, wanted: pc.Expression | None = None, columns: list[str] | None = None
 ) -> pa.Table:
@@ -101,9 +115,17 @@ def _why_no_list(output: str, user_id: str) -> str:
     history = _read(output, "recommendations", pc.field("user_id") == user_id, ["state_version", "tombstone"])
     if len(history) and history.sort_by("state_version")["tombstone"][-1].as_py():
         return f"user {user_id!r} was erased and has no list"
+    if not _PSEUDONYM.fullmatch(user_id) and _holds_pseudonyms(output):
+        return f"user {user_id!r} has no list in {output}; these tables hold pseudonyms: give --user_id_key"
     near = nearest_users(output, user_id)
     hint = f"did you mean {', '.join(near)}?" if near else "its feedback has not reached these tables"
     return f"user {user_id!r} has no list in {output}; {hint}"
+
+
+def _holds_pseudonyms(output: str) -> bool:
+    users = pc.unique(_read(output, "recommendations_latest", columns=["user_id"])["user_id"])
+    shown = users[:_SHOWN_USERS].to_pylist()
+    return bool(shown) and all(map(_PSEUDONYM.fullmatch, shown))
 
 
 def _top_k(rows: pa.Table) -> TopK:

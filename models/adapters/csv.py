@@ -8,14 +8,16 @@ from dataclasses import dataclass, fields
 from typing import Final
 
 from models.adapters.base import LINES, Framing, column_names, delimiter_of, named_row, rename
-from models.adapters.fields import Fields
+from models.adapters.fields import Fields, nearest_kind
 from models.adapters.jsonl import decode_object
 from models.errors import BadRecord, UsageError
-from models.records import FeedbackEvent, Item
+from models.records import KIND_CODES, FeedbackEvent, Item
 
 _FIELD_NAMES: Final = frozenset(
     field.name for record in (FeedbackEvent, Item) for field in fields(record)
 ) - {"source_position"}
+#: Without these every row would be rejected.
+_NEEDED: Final = ("user_id", "kind", "event_time")
 _TRUE: Final = frozenset({"true", "t", "yes", "y", "1"})
 _FALSE: Final = frozenset({"false", "f", "no", "n", "0"})
 
@@ -31,6 +33,9 @@ class CsvAdapter:
         for name, _ in self.mapping + self.constants:
             if name not in _FIELD_NAMES:
                 raise UsageError(f"--map and --set name fields of a record; {name!r} is none; {_hint(name)}")
+        for name, value in self.constants:
+            if name == "kind" and value not in KIND_CODES:
+                raise UsageError(f"--set kind={value}: {value!r} is no kind; {nearest_kind(value)}")
 
     def framing(self, start: bytes) -> Framing:
         """A header, then quoted rows; the separator is the one most frequent in the header."""
@@ -59,10 +64,15 @@ class CsvAdapter:
         return _typed(rename({**rest, **dict(self.constants), **named}, {}))
 
     def missing_columns(self, header: bytes) -> str:
-        """Mapped columns that the header lacks."""
+        """Mapped columns that the header lacks, and fields that no event can be without."""
         names = column_names(header, delimiter_of(header))
-        missing = [column for _, column in self.mapping if column not in names]
-        return f"the mapped columns {', '.join(missing)}; it has {', '.join(names)}" if missing else ""
+        if missing := [column for _, column in self.mapping if column not in names]:
+            return f"the mapped columns {', '.join(missing)}; it has {', '.join(names)}"
+        given = {*names, *(name for name, _ in self.mapping + self.constants)}
+        if missing := [name for name in _NEEDED if name not in given]:
+            example = " --set kind=review" if missing == ["kind"] else f" --map {missing[0]}=COLUMN"
+            return f"{', '.join(missing)}; it has {', '.join(names)}: say which column it is, as in{example}"
+        return ""
 
 
 def _hint(name: str) -> str:

@@ -74,11 +74,12 @@ def _kind(value: object) -> str:
     if type(value) is not str:
         raise _wrong_type("kind", "a text", value)
     if value not in KIND_CODES:
-        raise BadRecord("unknown_kind", f"kind: got {_shown(value)}; {_nearest_kind(value)}")
+        raise BadRecord("unknown_kind", f"kind: got {_shown(value)}; {nearest_kind(value)}")
     return value
 
 
-def _nearest_kind(value: str) -> str:
+def nearest_kind(value: str) -> str:
+    """What a misspelt kind probably means, in words."""
     near = difflib.get_close_matches(value.lower(), KIND_CODES, 1) if len(value) <= MAX_LOCALE_CHARS else []
     return f"did you mean {near[0]}?" if near else f"expected one of {', '.join(KIND_CODES)}"
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO, cast
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,7 +29,24 @@ def output_console(width: int | None = None) -> Console:
     """Standard output: colours on a terminal unless NO_COLOR is set; 100 columns where nobody looks."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=False, width=width or (None if sys.stdout.isatty() else 100))
+    class _Console(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # ends as it does where `print` finds it
+
+    if sys.stdout.isatty():
+        return _Console(highlight=False, soft_wrap=False, width=width)
+    return _Console(highlight=False, soft_wrap=False, width=width or 100, file=cast(TextIO, _Trimmed()))
+
+
+class _Trimmed:
+    """Standard output without the spaces that fill table cells up to the end of a line."""
+
+    def write(self, text: str) -> int:
+        """Write whole lines, as consoles do."""
+        return sys.stdout.write(re.sub(r" +(?=\n)", "", text))
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(sys.stdout, name)
 
 
 @contextmanager

@@ -12,10 +12,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from models.errors import InputError, OutputError
+from models.errors import InputError, OutputError, UsageError
 from pipeline.cli.console import output_console, progress, quiet_libraries
-from pipeline.cli.parsing import CommandParser
-from pipeline.flags import add_job_flags, job_config
+from pipeline.cli.parsing import CommandParser, flags_of
+from pipeline.flags import add_list_job_flags, add_run_flags, job_config
 
 if TYPE_CHECKING:
     from models.evaluation import EvaluationReport
@@ -27,7 +27,7 @@ EXAMPLE: Final = """livelist evaluate --input out/demo/input/events.jsonl.gz --p
 
 def parse(parser: CommandParser, arguments: list[str]) -> argparse.Namespace:
     """The flags of a run, and how to measure."""
-    parser.usage = "livelist evaluate --input PATH [--protocol PROTOCOL] [flags of run]"
+    parser.usage = "livelist evaluate --input PATH [--protocol PROTOCOL] [flags]"
     add = parser.add_argument_group("evaluation").add_argument
     add(
         "--protocol",
@@ -44,14 +44,19 @@ def parse(parser: CommandParser, arguments: list[str]) -> argparse.Namespace:
     )
     add("--json", action="store_true", help="one JSON object instead of a table")
     add("--write", metavar="FILE", help="also write the JSON object to a file")
-    add_job_flags(parser)
-    return parser.parse_args(arguments)
+    add_list_job_flags(parser)
+    for_runs = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    add_run_flags(for_runs)
+    for argument in arguments:
+        if (flag := argument.split("=", 1)[0]) in flags_of(for_runs):
+            raise UsageError(f"{flag} belongs to `livelist run`; evaluate writes no tables")
+    return parser.parse_args(arguments, for_runs.parse_args([]))
 
 
 def run(args: argparse.Namespace) -> int:
     """Load, measure and print."""
     quiet_libraries()
-    args.output = args.output or os.devnull  # no tables are written
+    args.output = os.devnull  # no tables are written
     config = job_config(args)
     with progress("reading and scoring, then predicting"):
         report = _evaluate(config, args.protocol, args.learn)

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
-from models.errors import LivelistError, OutputError, UsageError
+from models.errors import DeploymentError, LivelistError, OutputError, UsageError
 from pipeline.cli.parsing import CommandParser, nearest, one_line
 
 #: Command -> what it does, in the order of `livelist --help`; each is `pipeline/cli/<command>.py`.
@@ -30,6 +30,10 @@ COMMANDS: Final[dict[str, str]] = {
 }
 
 INTERRUPTED: Final = 130
+_NO_PRISM: Final = (
+    "PrismRunner: its program could not be downloaded; give its path or URL as --prism_location, "
+    "or leave --runner out (--debug shows more)"
+)
 EXIT_CODES: Final = """exit codes:
   0    done
   1    something else went wrong, or `validate` found rejects, or `doctor` something broken
@@ -51,13 +55,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, Exception) as error:
         if debug:
             raise
-        message, exit_code = explain_failure(error)
+        message, exit_code = explain_failure(error, _output_of(arguments))
         print(f"livelist: {message}", file=sys.stderr)
         return exit_code
 
 
-def explain_failure(error: BaseException) -> tuple[str, int]:
-    """One line about an error, and the exit code; a runner wraps what a step raised, so causes count."""
+def explain_failure(error: BaseException, output: str | None = None) -> tuple[str, int]:
+    """One line about an error, and the exit code; a runner wraps what a step raised, so causes count.
+
+    `output` is the folder that was written to.
+    """
     chain: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in chain:
@@ -69,8 +76,23 @@ def explain_failure(error: BaseException) -> tuple[str, int]:
         if isinstance(each, LivelistError):
             return one_line(each), each.exit_code
     if any(_is_full_disk(each) for each in chain):
-        return f"the disk is full ({one_line(error)}); free some space and run again", OutputError.exit_code
+        return f"the disk is full{_where(output)}; free some space and run again", OutputError.exit_code
+    if any("prism" in str(each).lower() and "fetch" in str(each) for each in chain):
+        return _NO_PRISM, DeploymentError.exit_code
     return f"{type(error).__name__}: {one_line(error)} (--debug shows where)", 1
+
+
+def _output_of(arguments: Sequence[str]) -> str | None:
+    """The value of --output, wherever the command failed."""
+    for place, argument in enumerate(arguments):
+        flag, given, value = argument.partition("=")
+        if flag == "--output":
+            return value if given else next(iter(arguments[place + 1 :]), None)
+    return None
+
+
+def _where(output: str | None) -> str:
+    return f": {output} cannot be written" if output else ""
 
 
 def _is_full_disk(error: BaseException) -> bool:

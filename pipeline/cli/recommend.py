@@ -17,6 +17,7 @@ from pipeline.cli.parsing import CommandParser
 if TYPE_CHECKING:
     from models.records import TopK
 
+_TIMES: Final = ("event_time", "scored_time", "emitted_time", "window_end")
 EXAMPLE: Final = """livelist recommend --output out/demo/after --user nora
   (the tables are there after `livelist demo`)"""
 
@@ -47,10 +48,18 @@ def run(args: argparse.Namespace) -> int:
     if args.k is not None:
         top = dataclasses.replace(top, items=top.items[: args.k])
     if args.json:
-        print(json.dumps(dataclasses.asdict(top), ensure_ascii=False))
+        print(json.dumps(_as_json(top), ensure_ascii=False))
     else:
         _print(top, args.user, args.output)
     return 0
+
+
+def _as_json(top: TopK) -> dict[str, object]:
+    from models.times import format_time
+
+    times = {name: getattr(top, name) for name in _TIMES}
+    written = {name: None if time is None else format_time(time) for name, time in times.items()}
+    return {**dataclasses.asdict(top), **written}
 
 
 def _print(top: TopK, user: str, output: str) -> None:
@@ -67,7 +76,7 @@ def _print(top: TopK, user: str, output: str) -> None:
         item_id = escape(item.item_id)
         named = escape(title(item.item_id))
         shown = named if named == item_id else f"{named} [dim]{item_id}[/]"
-        reasons = "\n".join(f"{escape(why.text)} [dim]{why.contribution:+.3f}[/]" for why in item.reasons)
+        reasons = "\n".join(_why(escape(reason.text), reason.contribution) for reason in item.reasons)
         table.add_row(str(item.rank), shown, f"{item.score:.3f}", reasons)
     console = output_console()
     console.print(f"[bold]{escape(user)}[/], as of {_time(top.event_time)}\n")
@@ -75,6 +84,10 @@ def _print(top: TopK, user: str, output: str) -> None:
     console.print(
         f"\n[dim]model {top.model_version or 'none'}, index {top.index_version}, list {top.list_hash[:12]}[/]"
     )
+
+
+def _why(text: str, contribution: float) -> str:
+    return f"{text} [dim]{contribution:+.3f}[/]" if contribution else text
 
 
 def _time(micros: int) -> str:

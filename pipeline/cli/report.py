@@ -24,9 +24,8 @@ def print_report(report: RunReport, console: Console) -> None:
         console.print(Text(f"of these: {', '.join(notes)}", "dim"), soft_wrap=True)
     if accounting.input and not accounting.total("accepted."):
         console.print(Text(_nothing_accepted(accounting)), soft_wrap=True)
-    lists = report.rows.get("recommendations", 0)
     per_second = accounting.input / report.seconds if report.seconds else 0.0
-    took = f"{lists:,} lists in {report.seconds:.1f} s ({per_second:,.0f} records/s)"
+    took = f"{_lists(report)} in {report.seconds:.1f} s ({per_second:,.0f} records/s)"
     console.print(Text.assemble(took, ", tables in ", (report.output, "bold")), soft_wrap=True)
     if rejected_items := report.rows.get("dead_letters", 0) - accounting.total(DEAD_LETTERED):
         console.print(
@@ -34,6 +33,20 @@ def print_report(report: RunReport, console: Console) -> None:
         )
     rows = ", ".join(f"{table} {count:,}" for table, count in report.rows.items() if count)
     console.print(Text(f"rows: {rows}", "dim"), soft_wrap=True)
+
+
+def _lists(report: RunReport) -> str:
+    """What was listed: current lists, and what else there is in the table of lists."""
+    from pipeline.tables_reader import count_hindsight_and_tombstones
+
+    written = report.rows.get("recommendations", 0)
+    hindsight, tombstones = (
+        count_hindsight_and_tombstones(report.output, report.run_id) if written else (0, 0)
+    )
+    told = f"{written - hindsight - tombstones:,} lists"
+    if hindsight:
+        told += f", {hindsight:,} in hindsight"
+    return told + (f", {tombstones:,} tombstone{'s' * (tombstones > 1)}" if tombstones else "")
 
 
 def _nothing_accepted(accounting: Accounting) -> str:

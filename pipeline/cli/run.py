@@ -51,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from pipeline.options import parse_launch
 
     launch = parse_launch(args, args.beam, "livelist run", os.environ)
+    _know_file_systems(launch)
     if args.streaming:
         return _run_endless(launch, args.run_for_seconds)
     if args.run_for_seconds is not None:
@@ -65,6 +66,13 @@ def run(args: argparse.Namespace) -> int:
         report = run_job(launch.config, launch.beam_options)
     print_report(report, output_console())
     return 0
+
+
+def _know_file_systems(launch: Launch) -> None:
+    """Inputs are looked at before there is a pipeline, which would hand its options to them."""
+    from apache_beam.io.filesystems import FileSystems
+
+    FileSystems.set_options(launch.beam_options)
 
 
 def _run_endless(launch: Launch, run_for_seconds: float | None) -> int:

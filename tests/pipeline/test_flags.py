@@ -112,3 +112,8 @@ def test_the_key_comes_from_the_environment_and_is_never_shown() -> None:
 def test_the_flag_wins_over_the_environment() -> None:
     keyed = config("--user_id_key=from the flag", environment={USER_ID_KEY_VARIABLE: "from the environment"})
     assert keyed.cleaning.user_id_key == b"from the flag"
+
+
+def test_ratings_from_words_need_a_model_that_reads_them() -> None:
+    with pytest.raises(UsageError, match="--model none"):
+        config("--missing_rating=from_text", "--model", "none")

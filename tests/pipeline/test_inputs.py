@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,15 @@ def test_a_named_pipe_is_read_once_and_may_be_opened_again(tmp_path: Path) -> No
     (given,) = check_inputs([str(pipe)])
     writer.join()
     assert (given.name, Path(given.path).read_bytes()) == ("events", b"{1}\n")
+
+
+def test_a_url_without_a_file_system_names_no_package() -> None:
+    with pytest.raises(InputError, match="there is no file system for http://") as refused:
+        check_inputs(["http://127.0.0.1/events.jsonl"])
+    assert "pip" not in str(refused.value)
+
+
+@pytest.mark.skipif(find_spec("boto3") is not None, reason="the extra aws is installed")
+def test_a_url_of_an_extra_names_it() -> None:
+    with pytest.raises(InputError, match=r"s3:// needs: pip install 'apache-beam\[aws\]'"):
+        check_inputs(["s3://bucket/events.jsonl"])

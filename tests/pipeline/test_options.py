@@ -63,3 +63,13 @@ def test_the_key_stays_out_of_the_runners_options() -> None:
 def test_pipeline_builders_get_the_same_config_from_beam_options() -> None:
     options = PipelineOptions([*NEEDED, "--k=3"]).view_as(RecommenderOptions)
     assert job_config(options, {}) == JobConfig(inputs=("events.jsonl",), output="out", k=3)
+
+
+@pytest.mark.parametrize("runner", ["Flink", "flinkrunner", "DirectRunner", "my.module.Runner"])
+def test_a_runner_that_beam_finds_is_let_through(runner: str) -> None:
+    assert launch(f"--runner={runner}").runner == runner
+
+
+def test_an_unknown_runner_is_refused_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match="no 'Flonk'; did you mean FlinkRunner"):
+        launch("--runner=Flonk")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from models.adapters import adapter_of
 from models.adapters.base import RawRecord, split_row
 from models.adapters.framing import DamagedInput, split_records
-from models.errors import InputError
+from models.errors import InputError, UsageError
 
 LIMIT = 1 << 20
 
@@ -29,7 +29,8 @@ def records(
         if damage:
             raise DamagedInput(damage)
 
-    return list(split_records(chunks(), adapter_of(form), "f", limit))
+    # Which columns a header names is no matter of framing.
+    return list(split_records(chunks(), adapter_of(form), "f", limit, form != "csv"))
 
 
 def outcome(content: bytes, form: str, step: int = 1 << 16) -> list[RawRecord] | str:
@@ -163,3 +164,13 @@ def test_a_header_without_the_mapped_column_stops_the_job() -> None:
     adapter = adapter_of("csv", (("user_id", "reviewer"),))
     with pytest.raises(InputError, match=r"f: the header lacks the mapped columns reviewer; it has a, b"):
         list(split_records(iter([b"a,b\n1,2\n"]), adapter, "f", LIMIT))
+
+
+def test_a_header_without_what_every_event_needs_says_how_to_name_it() -> None:
+    with pytest.raises(InputError, match=r"f: the header lacks user_id, event_time; .* --map user_id=COLUMN"):
+        list(split_records(iter([b"a,kind\n1,like\n"]), adapter_of("csv"), "f", LIMIT))
+
+
+def test_a_constant_of_an_unknown_kind_is_refused_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match="did you mean review"):
+        adapter_of("csv", (), (("kind", "reveiw"),))

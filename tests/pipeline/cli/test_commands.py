@@ -106,3 +106,30 @@ def test_recommend_without_tables_says_how_to_make_them(
 ) -> None:
     assert main(["recommend", "--output", str(tmp_path / "none"), "--user", "u1"]) == 3
     assert "livelist run" in capsys.readouterr().err
+
+
+def test_a_run_counts_lists_of_the_past_and_erased_users_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    events, output = tmp_path / "events.jsonl", str(tmp_path / "out")
+    erased = GOOD.replace("u1", "u2")
+    erase = '{"user_id": "u2", "kind": "erase", "event_time": "2024-02-01T12:00:00Z"}\n'
+    events.write_text(GOOD + GOOD.replace("i1", "i2").replace("u1", "u3") + erased + erase)
+    command = ["run", "--input", str(events), "--output", output, "--model", "none", "--show_seen"]
+    assert main([*command, "--emit_history"]) == 0
+    shown = capsys.readouterr().out
+    assert "2 lists, 2 in hindsight, 1 tombstone in " in shown
+
+
+def test_a_list_without_a_key_from_tables_of_pseudonyms_says_what_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    events, output = tmp_path / "events.jsonl", str(tmp_path / "out")
+    events.write_text(GOOD)
+    keyed = ["run", "--input", str(events), "--output", output, "--user_id_key=k", "--model=none"]
+    assert main([*keyed, "--show_seen"]) == 0
+    capsys.readouterr()
+    assert main(["recommend", "--output", output, "--user", "u1"]) == 3
+    assert "these tables hold pseudonyms: give --user_id_key" in capsys.readouterr().err
+    assert main(["recommend", "--output", output, "--user=u1", "--user_id_key=k", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["event_time"] == "2024-01-31T12:00:00Z"

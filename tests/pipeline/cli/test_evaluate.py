@@ -71,3 +71,12 @@ def test_no_tables_are_written(tmp_path: Path) -> None:
     path = history(tmp_path, 4)
     assert evaluate(path) == 0
     assert [each.name for each in tmp_path.iterdir()] == ["events.jsonl"]
+
+
+@pytest.mark.parametrize("flag", ["--output=out", "--emit_history", "--reindex_every_seconds=5"])
+def test_flags_of_runs_are_refused_and_not_shown(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "--input", "events.jsonl", flag]) == 2
+    assert "belongs to `livelist run`" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--help"])
+    assert flag.partition("=")[0] not in capsys.readouterr().out

@@ -12,6 +12,7 @@ import pytest
 
 from models.errors import InputError, OutputError
 from pipeline.cli import main as cli
+from pipeline.cli.console import output_console
 from pipeline.cli.main import COMMANDS, explain_failure, main
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
@@ -130,6 +131,34 @@ def test_what_a_runner_has_wrapped_is_told_as_what_it_was(
         message, exit_code = explain_failure(wrapped)
     assert exit_code == code
     assert message.startswith(said)
+
+
+def test_a_full_disk_is_told_with_the_folder(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = OSError(28, "No space left on device [while running 'WriteTables']")
+    monkeypatch.setattr(cli, "_dispatch", failing(error))
+    assert main(["run", "--input=x", "--output", "here/out"]) == 4
+    shown = capsys.readouterr().err
+    assert shown == "livelist: the disk is full: here/out cannot be written; free some space and run again\n"
+
+
+def test_a_runner_that_cannot_fetch_its_program_ends_with_5() -> None:
+    error = RuntimeError("Unable to fetch remote prism binary at https://example.com/prism: refused")
+    message, exit_code = explain_failure(error)
+    assert exit_code == 5
+    assert "--prism_location" in message
+
+
+@pytest.mark.parametrize("shown", ["hello", "a  "])
+def test_what_is_piped_has_no_spaces_at_line_ends_and_a_gone_reader_is_noticed(
+    shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console = output_console()
+    console.print(shown)
+    assert capsys.readouterr().out == f"{shown.rstrip()}\n"
+    with pytest.raises(BrokenPipeError):
+        console.on_broken_pipe()
 
 
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
