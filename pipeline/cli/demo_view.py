@@ -115,7 +115,8 @@ def read_list(tables: Path, user_id: str) -> tuple[RankedItem, ...]:
 def why_listed(item: RankedItem) -> str:
     """The strongest reason that cites feedback, if any does."""
     reasons = [reason for reason in item.reasons if reason.event_ids] or item.reasons
-    return f"{reasons[0].text} ({reasons[0].contribution:+.2f})"
+    text, contribution = reasons[0].text, reasons[0].contribution
+    return f"{text} ({contribution:+.2f})" if contribution else text
 
 
 def read_as(tables: Path, said: Said) -> str:

@@ -76,7 +76,10 @@ def explain_failure(error: BaseException, output: str | None = None) -> tuple[st
         if isinstance(each, LivelistError):
             return one_line(each), each.exit_code
     if any(_is_full_disk(each) for each in chain):
-        return f"the disk is full{_where(output)}; free some space and run again", OutputError.exit_code
+        return (
+            f"the disk is full{_where(chain, output)}; free some space and run again",
+            OutputError.exit_code,
+        )
     if any("prism" in str(each).lower() and "fetch" in str(each) for each in chain):
         return _NO_PRISM, DeploymentError.exit_code
     return f"{type(error).__name__}: {one_line(error)} (--debug shows where)", 1
@@ -91,8 +94,11 @@ def _output_of(arguments: Sequence[str]) -> str | None:
     return None
 
 
-def _where(output: str | None) -> str:
-    return f": {output} cannot be written" if output else ""
+def _where(chain: Sequence[BaseException], output: str | None) -> str:
+    """The file that could not be written, where the system names one, or else the folder."""
+    named = (each.filename for each in chain if isinstance(each, OSError) and each.filename)
+    path = next(named, output)
+    return f": {path} cannot be written" if path else ""
 
 
 def _is_full_disk(error: BaseException) -> bool:

@@ -13,7 +13,12 @@ from models.errors import ERROR_CODES
 if TYPE_CHECKING:
     from pipeline.job import RunReport
 
-_NOT_JSON_LINES: Final = frozenset({"invalid_json", "not_an_object", "invalid_utf8"})
+_NOT_JSON_LINES: Final = "; is it --format csv, amazon or movielens?"
+#: Error code -> the format that is often meant where nothing else is found.
+_FORMAT_HINTS: Final = {
+    **dict.fromkeys(("invalid_json", "not_an_object", "invalid_utf8"), _NOT_JSON_LINES),
+    "missing_field": "; is it --format amazon?",
+}
 
 
 def print_report(report: RunReport, console: Console) -> None:
@@ -28,9 +33,7 @@ def print_report(report: RunReport, console: Console) -> None:
     took = f"{_lists(report)} in {report.seconds:.1f} s ({per_second:,.0f} records/s)"
     console.print(Text.assemble(took, ", tables in ", (report.output, "bold")), soft_wrap=True)
     if rejected_items := report.rows.get("dead_letters", 0) - accounting.total(DEAD_LETTERED):
-        console.print(
-            Text(f"catalogue: {rejected_items:,} entries rejected, see dead_letters"), soft_wrap=True
-        )
+        console.print(Text(f"catalogue: {rejected_items:,} rejected, see dead_letters"), soft_wrap=True)
     rows = ", ".join(f"{table} {count:,}" for table, count in report.rows.items() if count)
     console.print(Text(f"rows: {rows}", "dim"), soft_wrap=True)
 
@@ -54,6 +57,6 @@ def _nothing_accepted(accounting: Accounting) -> str:
     if code is None:
         return "nothing was accepted"
     known = ERROR_CODES[code]
-    hint = "; is it --format csv, amazon or movielens?" if code in _NOT_JSON_LINES else ""
+    hint = _FORMAT_HINTS.get(code, "")
     why = f"{code}: {known.meaning}; {known.remedy}{hint}"
     return f"nothing was accepted, most often for {why} (`livelist validate` shows the lines)"

@@ -133,3 +133,14 @@ def test_a_list_without_a_key_from_tables_of_pseudonyms_says_what_is_missing(
     assert "these tables hold pseudonyms: give --user_id_key" in capsys.readouterr().err
     assert main(["recommend", "--output", output, "--user=u1", "--user_id_key=k", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["event_time"] == "2024-01-31T12:00:00Z"
+
+
+def test_a_run_that_accepted_nothing_says_why_and_guesses_the_format(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    events = tmp_path / "events.csv"
+    events.write_text("user_id,item_id\nu1,i1\n")
+    assert main(["run", "--input", str(events), "--output", str(tmp_path / "out"), "--model", "none"]) == 0
+    shown = capsys.readouterr().out
+    assert "nothing was accepted, most often for invalid_json: the line is not one JSON value" in shown
+    assert "is it --format csv" in shown
