@@ -169,7 +169,7 @@ def test_first_lists_do_not_wait_for_the_interval_of_the_snapshots(tmp_path: Pat
     folder.mkdir()
     with live_run(folder, output, reindex_every_seconds=60, snapshot_every_seconds=600):
         append(folder / "log.jsonl", *shop_log())
-        await_that(lambda: len(users(output)) == 14, seconds=30)
+        await_that(lambda: len(users(output)) == 14)
 
 
 def test_an_index_of_nothing_can_be_learned_before_the_first_file_is_there(tmp_path: Path) -> None:
