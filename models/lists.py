@@ -22,11 +22,6 @@ def list_hash(items: Sequence[RankedItem]) -> str:
     return blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
 
 
-def same_order(left: Sequence[RankedItem], right: Sequence[RankedItem]) -> bool:
-    """Whether two lists show the same items in the same order."""
-    return [item.item_id for item in left] == [item.item_id for item in right]
-
-
 def model_version_of(state: UserState) -> str:
     """The model of the newest scored text; empty when no text was scored."""
     for slot in sorted(state.events, reverse=True):

@@ -27,8 +27,6 @@ BEYOND_NEWEST: Final = "note.beyond_newest"  # accepted, but older than the newe
 CONTENT_DUPLICATES: Final = "note.content_duplicates"  # of the duplicates: the same words, another event_id
 IMPUTED_RATINGS: Final = "note.imputed_ratings"
 NORMALIZED_RATINGS: Final = "note.normalized_ratings"
-#: The parts of "accepted" in the accounting of law 3.
-ACCEPTED_CODES: Final = (ACCEPTED_SCORED, ACCEPTED_UNSCORED, ACCEPTED_WITHOUT_TEXT, ACCEPTED_CONTROL)
 
 _MOST_TRIGGERS: Final = 10
 

@@ -57,10 +57,6 @@ class UserRefresh:
     window_end: Micros | None  # of the pane; None in a bounded run
     erased: bool  # nothing is left: emit a tombstone
 
-    @property
-    def state_version(self) -> int:
-        return self.state.version
-
 
 class UserRefreshCoder(Coder):
     """Compact bytes for a refresh between stages."""
