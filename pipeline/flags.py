@@ -33,29 +33,17 @@ _Config = TypeVar("_Config")
 
 
 def add_job_flags(parser: argparse.ArgumentParser) -> None:
-    """Every flag of `livelist run` that is not Beam's."""
-    add_list_job_flags(parser)
-    add_run_flags(parser)
+    """Every flag of a job; none that Beam has."""
+    add_flags(parser, *(name for name in GROUPS if name != "following"))
 
 
-def add_list_job_flags(parser: argparse.ArgumentParser) -> None:
-    """What lists depend on: of a run and of `livelist evaluate`."""
-    add_input_flags(parser)
-    add_cleaning_flags(parser)
-    add_model_flags(parser)
-    _add_list_flags(parser)
-    _add_state_flags(parser)
-    _add_time_flags(parser)
+def add_flags(parser: argparse.ArgumentParser, *groups: str) -> None:
+    """The flags of some GROUPS, each under its group's title."""
+    for name in groups:
+        GROUPS[name](parser)
 
 
-def add_run_flags(parser: argparse.ArgumentParser) -> None:
-    """What only a run needs: tables, and how often an endless run does what."""
-    _add_output_flags(parser)
-    _add_frequency_flags(parser)
-
-
-def add_input_flags(parser: argparse.ArgumentParser) -> None:
-    """What is read, and how."""
+def _add_input_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("input").add_argument
     add(
         "--input",
@@ -81,8 +69,7 @@ def add_input_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_cleaning_flags(parser: argparse.ArgumentParser) -> None:
-    """Every cleaning policy."""
+def _add_cleaning_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group(
         "cleaning: each decision is counted, and listed with its reason"
     ).add_argument
@@ -189,8 +176,7 @@ def _add_output_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_model_flags(parser: argparse.ArgumentParser) -> None:
-    """Which encoder reads the texts, and on what."""
+def _add_scoring_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("scoring").add_argument
     add(
         "--model", metavar="FOLDER", help="an exported model; none: score no texts (default: the shipped one)"
@@ -239,8 +225,19 @@ def _add_time_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_frequency_flags(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("endless runs: how often").add_argument
+def _add_following_flags(parser: argparse.ArgumentParser) -> None:
+    add = _endless_runs(parser).add_argument
+    add("--streaming", action="store_true", help="follow --input until it is stopped (default: read it once)")
+    add(
+        "--run_for_seconds",
+        type=positive_float,
+        metavar="SECONDS",
+        help="with --streaming: drain by itself after following for this time (default: never)",
+    )
+
+
+def _add_endless_flags(parser: argparse.ArgumentParser) -> None:
+    add = _endless_runs(parser).add_argument
     add(
         "--refresh_every_seconds",
         type=positive_float,
@@ -262,6 +259,31 @@ def _add_frequency_flags(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="the item index is learned anew; 0: never (default: %(default)g)",
     )
+
+
+def _endless_runs(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Their one group, begun by whoever comes first."""
+    title = "endless runs"
+    begun = next((group for group in parser._action_groups if group.title == title), None)
+    about = "--input is a folder, glob or file of JSON lines that grows; Ctrl-C or SIGTERM drains"
+    return begun or parser.add_argument_group(title, about)
+
+
+#: Group -> what adds its flags, in the order of `livelist run --help`. A flag is in one group, and a
+#: command takes the groups that it needs. "following" is for command lines: Beam has a `--streaming` too.
+GROUPS: Final[dict[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "input": _add_input_flags,
+    "output": _add_output_flags,
+    "lists": _add_list_flags,
+    "cleaning": _add_cleaning_flags,
+    "scoring": _add_scoring_flags,
+    "state": _add_state_flags,
+    "time": _add_time_flags,
+    "following": _add_following_flags,
+    "endless": _add_endless_flags,
+}
+#: The groups that only a run has a use for: lists do not depend on them.
+RUN_GROUPS: Final = ("output", "following", "endless")
 
 
 def job_config(flags: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> JobConfig:

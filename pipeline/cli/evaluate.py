@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from models.errors import InputError, OutputError, UsageError
 from pipeline.cli.console import output_console, progress, quiet_libraries
 from pipeline.cli.parsing import CommandParser, flags_of
-from pipeline.flags import add_list_job_flags, add_run_flags, job_config
+from pipeline.flags import GROUPS, RUN_GROUPS, add_flags, job_config
 
 if TYPE_CHECKING:
     from models.evaluation import EvaluationReport
@@ -44,9 +44,9 @@ def parse(parser: CommandParser, arguments: list[str]) -> argparse.Namespace:
     )
     add("--json", action="store_true", help="one JSON object instead of a table")
     add("--write", metavar="FILE", help="also write the JSON object to a file")
-    add_list_job_flags(parser)
+    add_flags(parser, *(name for name in GROUPS if name not in RUN_GROUPS))
     for_runs = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    add_run_flags(for_runs)
+    add_flags(for_runs, *RUN_GROUPS)
     for argument in arguments:
         if (flag := argument.split("=", 1)[0]) in flags_of(for_runs):
             raise UsageError(f"{flag} belongs to `livelist run`; evaluate writes no tables")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from pipeline.cli.console import output_console, progress, quiet_libraries
 from pipeline.cli.parsing import CommandParser
-from pipeline.flags import add_job_flags, positive_float
+from pipeline.flags import GROUPS, add_flags
 
 if TYPE_CHECKING:
     from pipeline.options import Launch
@@ -25,24 +25,10 @@ EXAMPLE: Final = """livelist run --input out/demo/input/events.jsonl.gz --output
 def parse(parser: CommandParser, arguments: list[str]) -> argparse.Namespace:
     """Our flags; what is left over is Beam's, or refused."""
     parser.usage = "livelist run --input PATH --output FOLDER [flags] [any Beam option]"
-    _add_endless_flags(parser)
-    add_job_flags(parser)
+    add_flags(parser, *GROUPS)
     flags, rest = parser.parse_known_args(arguments)
     flags.beam = [*rest, "--streaming"] if flags.streaming else rest
     return flags
-
-
-def _add_endless_flags(parser: CommandParser) -> None:
-    add = parser.add_argument_group(
-        "endless runs", "--input is a folder, glob or file of JSON lines that grows; Ctrl-C or SIGTERM drains"
-    ).add_argument
-    add("--streaming", action="store_true", help="follow --input until it is stopped (default: read it once)")
-    add(
-        "--run_for_seconds",
-        type=positive_float,
-        metavar="SECONDS",
-        help="with --streaming: drain by itself after following for this time (default: never)",
-    )
 
 
 def run(args: argparse.Namespace) -> int:

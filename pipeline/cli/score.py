@@ -12,7 +12,7 @@ from typing import Final
 from models.errors import UsageError
 from pipeline.cli.console import quiet_libraries
 from pipeline.cli.parsing import CommandParser
-from pipeline.flags import add_model_flags, provider_names
+from pipeline.flags import add_flags, provider_names
 
 EXAMPLE: Final = 'livelist score "The zipper broke after a day."'
 
@@ -22,7 +22,7 @@ _BATCH: Final = 256  # lines of stdin that are scored together
 def parse(parser: CommandParser, arguments: list[str]) -> argparse.Namespace:
     """Texts and the model."""
     parser.add_argument("texts", nargs="*", metavar="TEXT", help="default: one a line from standard input")
-    add_model_flags(parser)
+    add_flags(parser, "scoring")
     return parser.parse_args(arguments)
 
 

@@ -14,7 +14,7 @@ from models.errors import ERROR_CODES, UsageError
 from models.times import format_time
 from pipeline.cli.console import output_console, progress, quiet_libraries
 from pipeline.cli.parsing import CommandParser
-from pipeline.flags import add_cleaning_flags, add_input_flags, cleaning_config, input_format
+from pipeline.flags import add_flags, cleaning_config, input_format
 from pipeline.validate import ValidationReport, validate
 
 if TYPE_CHECKING:
@@ -28,8 +28,7 @@ EXAMPLE: Final = (
 def parse(parser: CommandParser, arguments: list[str]) -> argparse.Namespace:
     """The flags of a run that concern its input."""
     parser.usage = "livelist validate --input PATH [flags]"
-    add_input_flags(parser)
-    add_cleaning_flags(parser)
+    add_flags(parser, "input", "cleaning")
     shown = parser.add_argument_group("report").add_argument
     shown("--json", action="store_true", help="one JSON object instead of a table")
     return parser.parse_args(arguments)

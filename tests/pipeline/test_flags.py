@@ -13,7 +13,7 @@ from models.ranking.config import RankingConfig
 from models.state import StateConfig
 from pipeline.cli.parsing import CommandParser, flags_of
 from pipeline.config import JobConfig
-from pipeline.flags import USER_ID_KEY_VARIABLE, add_job_flags, job_config
+from pipeline.flags import GROUPS, USER_ID_KEY_VARIABLE, add_flags, add_job_flags, job_config
 from pipeline.reading import InputFormat
 
 NEEDED = ["--input", "events.jsonl", "--output", "out"]
@@ -45,6 +45,13 @@ def test_every_flag_has_a_help_text() -> None:
     parser = CommandParser("livelist run")
     add_job_flags(parser)
     assert [action.dest for action in parser._actions if not action.help] == []
+
+
+def test_a_flag_is_in_one_group_and_a_group_has_one_title() -> None:
+    parser = CommandParser("livelist run")
+    add_flags(parser, *GROUPS)  # argparse refuses a flag that comes twice
+    titles = [group.title for group in parser._action_groups]
+    assert len(titles) == len(set(titles))
 
 
 @pytest.mark.parametrize(
