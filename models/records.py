@@ -28,6 +28,12 @@ KINDS: Final[tuple[str, ...]] = ITEM_KINDS + USER_KINDS
 KIND_CODES: Final[dict[str, int]] = {kind: code for code, kind in enumerate(KINDS)}
 
 
+#: The copies of an event whose text an endless run scores apart: what counts at once, and what follows.
+FINAL: Final = ""
+SCORE_FOLLOWS: Final = "score_follows"
+LATE_SCORE: Final = "late_score"
+
+
 @dataclass(frozen=True, slots=True)
 class FeedbackEvent:
     """One piece of feedback, as a user gave it; text is already cleaned and redacted."""
@@ -83,6 +89,7 @@ class ScoredText:
 
     score: TextScore
     embedding: bytes  # float16, unit length, shape (dimension,)
+    cut: bool = False  # the text was longer than the model reads and lost its middle
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +98,7 @@ class ScoredFeedback:
 
     event: FeedbackEvent
     score: TextScore | None = None
+    phase: str = FINAL  # of the two speeds of an endless run
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,41 +1,33 @@
 """Scores texts: tokenize, encode, and read sentiment, topics, intent and language from the result.
 
-Every text is encoded alone, at its exact length: its result cannot depend on its neighbours, to the bit,
-so a retry repeats itself. The calling threads share one session; on two cores this reaches the speed of
-batches sorted by length.
+No result depends on what else is scored: an int8 artefact reads every text alone, at its exact length, to the
+bit the same; the calling threads share one session, which on two cores reaches the speed of batches sorted by
+length. A batched artefact has one shape for every length (models/encoder/grid.py).
 """
 
 from __future__ import annotations
 
 import os
-import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from models.encoder.artefact import DEFAULT_MODEL_PATH, SENTIMENT_LABELS, load_artefact
-from models.encoder.language import detect_language
-from models.encoder.session import CPU_PROVIDERS, EncoderOutput, Floats, shared_session
-from models.encoder.tokens import TextTokenizer
+from models.encoder.artefact import DEFAULT_MODEL_PATH, Artefact, load_artefact
+from models.encoder.manifest import SENTIMENT_LABELS
+from models.encoder.reading import ScoreReader, require_probes
+from models.encoder.recent import RecentTexts
+from models.encoder.session import CPU_PROVIDERS, Encoder, EncoderOutput, Floats, shared_encoder
+from models.encoder.tokens import EncoderInput, TextEncoder
 from models.encoder.topics import LabelMatcher, TopicCatalogue, default_catalogue, read_topics
-from models.records import ScoredText, TextScore
+from models.pointer import read_pointer
+from models.records import ScoredText
 
-#: The most confidence, and the most |polarity|, given to a text in a language the model was not taught,
-#: or of which it knows less than half the words.
-UNKNOWN_LANGUAGE_CONFIDENCE: Final = 0.2
-UNKNOWN_TOKEN_SHARE: Final = 0.5
 CACHED_TEXTS: Final = 8_192
-CACHED_CHARACTERS: Final = 4_000  # a longer text is not kept
-
-SCORE_DECIMALS: Final = 4
-TOPIC_DECIMALS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +38,7 @@ class ScoringFailure:
 
 
 ScoringResult: TypeAlias = ScoredText | ScoringFailure
+Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
 
@@ -56,8 +49,10 @@ class BatchStatistics:
     texts: int  # asked for, repeats included
     cache_hits: int  # found in the cache, or repeated within the call
     encoded: int
+    calls: int  # of the graph
     tokens: int  # of the encoded, after cutting
-    cut: int  # encoded texts that may have lost their middle: they fill the model's length
+    computed_tokens: int  # the same and the padding
+    cut: int  # encoded texts that lost their middle
     failed: int  # distinct texts without a score
     seconds: float  # wall clock
 
@@ -74,18 +69,21 @@ class TextScorer:
     ) -> None:
         """`threads` = 0 takes one a core; `topics` = None the packaged catalogue.
 
-        Raises DeploymentError when the artefact is missing or damaged, or a provider is not there.
+        A folder with a pointer file stands for the artefact that it names. Raises DeploymentError when the
+        artefact is missing or damaged, its parts do not fit together, it does not give what it gave when it
+        was exported, or a provider is not there.
         """
         if threads < 0:
             raise ValueError(f"threads must be at least 1, or 0 for one a core, got {threads}")
-        artefact = load_artefact(artefact_path)
-        self.artefact = artefact
-        self._session = shared_session(artefact, providers)
-        self._tokenizer = TextTokenizer(artefact.tokenizer, artefact.max_length)
+        artefact = load_artefact(read_pointer(Path(artefact_path)) or artefact_path)
+        self._inputs = TextEncoder(artefact)
+        self._encoder: Encoder = shared_encoder(artefact, providers)
+        self.artefact: Artefact = self._encoder.artefact
+        require_probes(self.artefact, self._inputs, self._encoder)
         count = threads or usable_cores()
         self._pool = ThreadPoolExecutor(count, "encoder") if count > 1 else None
-        self._cache = _RecentTexts(CACHED_TEXTS)
-        self._labels = LabelMatcher(topics or default_catalogue(), self.embed)
+        self._cache = RecentTexts(CACHED_TEXTS)
+        self._reader = ScoreReader(self.artefact, LabelMatcher(topics or default_catalogue(), self.embed))
 
     @classmethod
     def load(
@@ -111,20 +109,24 @@ class TextScorer:
     def score_batch(self, texts: Sequence[str]) -> tuple[list[ScoringResult], BatchStatistics]:
         """As `score`, and what it took."""
         started = time.perf_counter()
-        results = self._cache.get_all(dict.fromkeys(texts))
+        results: dict[str, ScoringResult] = dict(self._cache.get_all(dict.fromkeys(texts)))
         fresh = [text for text in dict.fromkeys(texts) if text not in results]
         faults = {text: ScoringFailure(fault) for text in fresh if (fault := unreadable(text))}
         readable = [text for text in fresh if text not in faults]
-        ids = self._tokenizer.encode(readable)
-        scored = dict(zip(readable, self._map(self._score_one, readable, ids), strict=True))
+        inputs = self._inputs.encode(readable)
+        groups = self._encoder.plan(inputs)
+        computed = sum(self._encoder.computed_tokens([inputs[i] for i in group]) for group in groups)
+        scored = self._score_groups(readable, inputs, groups)
         self._cache.put_all(scored)
         results |= faults | scored
         statistics = BatchStatistics(
             texts=len(texts),
             cache_hits=len(texts) - len(fresh),
-            encoded=len(ids),
-            tokens=sum(map(len, ids)),
-            cut=sum(len(tokens) == self.artefact.max_length for tokens in ids),
+            encoded=len(inputs),
+            calls=len(groups),
+            tokens=sum(len(features.ids) for features in inputs),
+            computed_tokens=computed,
+            cut=sum(features.cut for features in inputs),
             failed=sum(isinstance(results[text], ScoringFailure) for text in fresh),
             seconds=time.perf_counter() - started,
         )
@@ -132,50 +134,54 @@ class TextScorer:
 
     def forget(self) -> None:
         """Empties the cache of recent texts, for measurements."""
-        self._cache = _RecentTexts(CACHED_TEXTS)
+        self._cache = RecentTexts(CACHED_TEXTS)
 
     def embed(self, texts: Sequence[str]) -> Floats:
         """Unit vectors of shape (texts, dimension), float32."""
-        outputs = self._map(lambda _, ids: self._session.run(ids), texts, self._tokenizer.encode(texts))
-        return np.stack([output.embedding for output in outputs])
+        inputs = self._inputs.encode(texts)
+        vectors = np.empty((len(texts), self.artefact.dimension), np.float32)
+        groups = self._encoder.plan(inputs)
+        outputs = self._map(lambda group: self._encoder.run([inputs[i] for i in group]), groups)
+        for group, found in zip(groups, outputs, strict=True):
+            vectors[group] = [output.embedding for output in found]
+        return vectors
 
-    def _map(
-        self, call: Callable[[str, list[int]], Result], texts: Sequence[str], ids: Sequence[list[int]]
-    ) -> list[Result]:
-        """Calls on every thread, the longest texts first so that none is left alone at the end."""
-        if self._pool is None or len(ids) < 2:
-            return [call(text, tokens) for text, tokens in zip(texts, ids, strict=True)]
-        order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
-        futures = {i: self._pool.submit(call, texts[i], ids[i]) for i in order}
-        return [futures[i].result() for i in range(len(ids))]
+    def _score_groups(
+        self, texts: Sequence[str], inputs: Sequence[EncoderInput], groups: Sequence[list[int]]
+    ) -> dict[str, ScoringResult]:
+        def score(group: list[int]) -> list[ScoringResult]:
+            return self._score_group([texts[i] for i in group], [inputs[i] for i in group])
 
-    def _score_one(self, text: str, ids: list[int]) -> ScoringResult:
+        scored = self._map(score, groups)
+        return {
+            texts[i]: result
+            for group, results in zip(groups, scored, strict=True)
+            for i, result in zip(group, results, strict=True)
+        }
+
+    def _score_group(self, texts: Sequence[str], inputs: Sequence[EncoderInput]) -> list[ScoringResult]:
+        """The results of texts that share a call; when it fails, each text is tried alone."""
         try:
-            output = self._session.run(ids)
-            if not np.isfinite(output.embedding).all():
-                return ScoringFailure("the encoder gave numbers that are not finite for this text")
-            return self._read(text, ids, output)
-        except Exception as error:  # whatever the runtime raises concerns this text alone
-            return ScoringFailure(f"the encoder failed on a text of {len(ids)} tokens: {error}")
+            outputs = self._encoder.run(inputs)
+        except Exception as error:  # whatever the runtime raises concerns these texts alone
+            if len(texts) == 1:
+                return [
+                    ScoringFailure(f"the encoder failed on a text of {len(inputs[0].ids)} tokens: {error}")
+                ]
+            return [self._score_group([t], [features])[0] for t, features in zip(texts, inputs, strict=True)]
+        return [self._read(*parts) for parts in zip(texts, inputs, outputs, strict=True)]
 
-    def _read(self, text: str, ids: list[int], output: EncoderOutput) -> ScoredText:
-        language = detect_language(text)
-        known = (
-            language in self.artefact.languages and self._tokenizer.unknown_share(ids) < UNKNOWN_TOKEN_SHARE
-        )
-        sentiment, confidence = trusted_sentiment(output.sentiment, known)
-        polarity = sentiment[2] - sentiment[0]
-        score = TextScore(
-            sentiment=(sentiment[0], sentiment[1], sentiment[2]),
-            polarity=round(polarity, SCORE_DECIMALS),
-            intensity=round(output.intensity, SCORE_DECIMALS),
-            confidence=confidence,
-            topics=tuple((n, round(c, TOPIC_DECIMALS)) for n, c in self._labels.topics(output.embedding)),
-            intent=self._labels.intent(output.embedding, text, polarity),
-            language=language,
-            model_version=self.model_version,
-        )
-        return ScoredText(score, output.embedding.astype("<f2").tobytes())
+    def _read(self, text: str, features: EncoderInput, output: EncoderOutput) -> ScoringResult:
+        if not np.isfinite(output.embedding).all():
+            return ScoringFailure("the encoder gave numbers that are not finite for this text")
+        unknown = self._inputs.tokenizer.unknown_share(features.ids)
+        return self._reader.read(text, output, unknown, features.cut)
+
+    def _map(self, call: Callable[[Argument], Result], arguments: Sequence[Argument]) -> list[Result]:
+        """Calls on every thread; the first argument goes first."""
+        if self._pool is None or len(arguments) < 2:
+            return [call(argument) for argument in arguments]
+        return list(self._pool.map(call, arguments))
 
 
 def usable_cores() -> int:
@@ -196,29 +202,8 @@ def unreadable(text: object) -> str:
     return ""
 
 
-def trusted_sentiment(probabilities: Floats, known: bool) -> tuple[list[float], float]:
-    """Rounded probabilities and the confidence in them.
-
-    Confidence is the probability of the likeliest label: the heads' logits carry a temperature fitted on
-    texts they did not learn from, so .8 is right about four times in five. A text that the model cannot
-    read is mixed with the uniform distribution, so that neither number says more than
-    `UNKNOWN_LANGUAGE_CONFIDENCE`.
-    """
-    p = probabilities.astype(np.float64)
-    if known:
-        return _rounded(p), round(float(p.max()), SCORE_DECIMALS)
-    mixed = (1 - UNKNOWN_LANGUAGE_CONFIDENCE) / len(p) + UNKNOWN_LANGUAGE_CONFIDENCE * p
-    return _rounded(mixed), UNKNOWN_LANGUAGE_CONFIDENCE
-
-
-def _rounded(p: NDArray[np.float64]) -> list[float]:
-    """Probabilities with few decimals that still add up to 1; neutral takes the remainder."""
-    negative, positive = round(float(p[0]), SCORE_DECIMALS), round(float(p[2]), SCORE_DECIMALS)
-    return [negative, round(max(0.0, 1 - negative - positive), SCORE_DECIMALS), positive]
-
-
 def score_as_json(result: ScoringResult) -> dict[str, object]:
-    """What people see of one result; a failure is `{"error": reason}`."""
+    """What people see of one result; a failure is `{"error": reason}`, and a cut text says that it was."""
     if isinstance(result, ScoringFailure):
         return {"error": result.reason}
     score = result.score
@@ -230,30 +215,5 @@ def score_as_json(result: ScoringResult) -> dict[str, object]:
         "intent": score.intent,
         "confidence": score.confidence,
         "language": score.language,
+        **({"cut": True} if result.cut else {}),
     }
-
-
-class _RecentTexts:
-    """The results of the most recently used texts. Failures are not kept."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._results: OrderedDict[str, ScoredText] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get_all(self, texts: Iterable[str]) -> dict[str, ScoringResult]:
-        found: dict[str, ScoringResult] = {}
-        with self._lock:
-            for text in texts:
-                if text in self._results:
-                    self._results.move_to_end(text)
-                    found[text] = self._results[text]
-        return found
-
-    def put_all(self, results: Mapping[str, ScoringResult]) -> None:
-        with self._lock:
-            for text, result in results.items():
-                if isinstance(result, ScoredText) and len(text) <= CACHED_CHARACTERS:
-                    self._results[text] = result
-            while len(self._results) > self._size:
-                self._results.popitem(last=False)

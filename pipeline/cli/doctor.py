@@ -136,7 +136,7 @@ def _model(model: str | None, providers: str) -> Iterator[Finding]:
         yield Finding("ok", "providers", _providers(provider_names(providers)))
         scorer = TextScorer(model or DEFAULT_MODEL_PATH, provider_names(providers))
         artefact = scorer.artefact
-        size = f"{len(artefact.model) / 1e6:.0f} MB"
+        size = f"{artefact.size / 1e6:.0f} MB"
         yield Finding("ok", "model", f"{artefact.name} {artefact.version}, {size}, hashes verified")
         scored = scorer.score(["The zipper broke after a day."])[0]
         if isinstance(scored, ScoringFailure):

@@ -108,7 +108,7 @@ def test_a_broken_manifest_is_refused(copy: Path, text: str) -> None:
         ("dimension", 0, "dimension must be a positive number"),
         ("max_length", "256", "max_length must be a positive number"),
         ("files", {}, "no hash for model.onnx, tokenizer.json"),
-        ("version", "000000000000", "its files make"),
+        ("version", "000000000000", "its files and contract make"),
     ],
 )
 def test_a_manifest_that_does_not_fit_is_refused(copy: Path, field: str, value: object, message: str) -> None:

@@ -10,14 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.encoder.artefact import DEFAULT_MODEL_PATH
-from models.encoder.scorer import (
-    UNKNOWN_LANGUAGE_CONFIDENCE,
-    ScoringFailure,
-    TextScorer,
-    score_as_json,
-    trusted_sentiment,
-    unreadable,
-)
+from models.encoder.reading import UNKNOWN_LANGUAGE_CONFIDENCE, trusted_sentiment
+from models.encoder.scorer import ScoringFailure, TextScorer, score_as_json, unreadable
 from models.errors import DeploymentError
 from models.records import ScoredText, TextScore
 

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from models.encoder.artefact import DEFAULT_MODEL_PATH, Artefact, load_artefact
-from models.encoder.session import EncoderSession, require_providers, shared_session
+from models.encoder.session import ExactSession, require_providers, shared_encoder
 from models.errors import DeploymentError
 
 
@@ -20,7 +20,7 @@ def test_an_absent_provider_is_an_error_and_not_a_silent_fallback(artefact: Arte
     with pytest.raises(
         DeploymentError, match=r"TensorrtExecutionProvider is not in this onnxruntime; it has"
     ):
-        EncoderSession(artefact, ("TensorrtExecutionProvider", "CPUExecutionProvider"))
+        ExactSession(artefact, ("TensorrtExecutionProvider", "CPUExecutionProvider"))
 
 
 def test_no_provider_at_all_is_an_error() -> None:
@@ -29,14 +29,16 @@ def test_no_provider_at_all_is_an_error() -> None:
 
 
 def test_a_process_loads_a_model_once(artefact: Artefact) -> None:
-    assert shared_session(artefact) is shared_session(load_artefact(DEFAULT_MODEL_PATH))
+    assert shared_encoder(artefact) is shared_encoder(load_artefact(DEFAULT_MODEL_PATH))
 
 
 def test_a_file_that_is_not_onnx_is_refused(artefact: Artefact) -> None:
     with pytest.raises(DeploymentError, match="onnxruntime cannot load the model"):
-        EncoderSession(dataclasses.replace(artefact, model=b"not a model"))
+        ExactSession(dataclasses.replace(artefact, model=b"not a model"))
 
 
 def test_a_graph_with_other_outputs_is_refused(artefact: Artefact) -> None:
-    with pytest.raises(DeploymentError, match="expected the graph to map input_ids to"):
-        EncoderSession(dataclasses.replace(artefact, dimension=768))
+    with pytest.raises(DeploymentError, match="expected the graph to map input_ids"):
+        ExactSession(
+            dataclasses.replace(artefact, contract=dataclasses.replace(artefact.contract, dimension=768))
+        )
