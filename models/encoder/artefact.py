@@ -27,9 +27,9 @@
 Everything else (base_model, training_data, metrics, opset, quantization, ...) is for people.
 
 Inputs are int64 with free axes: `input_ids` and `attention_mask` (batch, tokens), 1 for a token and 0 for
-padding; `ngram_ids` (batch, ngrams), 1 to `buckets`, and 0 for padding, which must add nothing (a text
-without n-grams has one 0). A graph without `attention_mask` gets one text a call at its exact length, or
-texts of equal length; one with it also padded batches.
+padding; `ngram_ids` (batch, ngrams) of models/encoder/ngrams.py, 0 to `buckets` - 1, no column for a text
+without any. A graph without `attention_mask` gets one text a call at its exact length, or texts of equal
+length; one with it also padded batches, whose `ngram_ids` are padded with `buckets`: that must add nothing.
 
 Outputs are float32 or float16, (batch, width), and no others may exist: `embedding` of unit length;
 `sentiment` probabilities over `sentiment_labels` that sum to 1, any temperature already applied; `intensity`

@@ -37,7 +37,7 @@ class NgramSpec:
     """How the second input is made from the text; see models/encoder/ngrams.py."""
 
     algorithm: str
-    buckets: int  # ids are 1 to buckets
+    buckets: int  # ids are below it
     min_n: int
     max_n: int
     scope: str

@@ -77,7 +77,7 @@ class ExactSession:
         if ATTENTION_MASK in self.artefact.contract.inputs:
             feed[ATTENTION_MASK] = np.ones_like(ids)
         if NGRAM_IDS in self.artefact.contract.inputs:
-            feed[NGRAM_IDS] = np.array([features.ngrams or [0]], dtype=np.int64)
+            feed[NGRAM_IDS] = features.ngrams[None]
         values = self._session.run(self._outputs, feed)
         rows = (value[0].astype(np.float32, copy=False) for value in values)
         return EncoderOutput(**dict(zip(self._outputs, rows, strict=True)))

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final
 
+import numpy as np
 from tokenizers import Tokenizer
 
 from models.encoder.artefact import Artefact
+from models.encoder.ngrams import Ids, ngram_ids, read_buckets
 from models.errors import DeploymentError
 
 #: Longer texts lose their middle before tokenization, so that a megabyte costs no more than a page.
 #: WordPiece reads at most 100 characters as one word, so 127 tokens never reach past this.
 MAX_CHARACTERS: Final = 40_000
+_NO_NGRAMS: Final = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,7 @@ class EncoderInput:
     """What the graph reads of one text."""
 
     ids: list[int]  # [CLS] and [SEP] included, at most max_length
-    ngrams: list[int]  # empty when the graph does not read them
+    ngrams: Ids  # (ngrams,), empty when the graph does not read them
     cut: bool  # the text lost its middle
 
 
@@ -77,6 +80,7 @@ class TextEncoder:
     def __init__(self, artefact: Artefact) -> None:
         """Raises DeploymentError when the tokenizer is not the model's."""
         self.tokenizer = TextTokenizer(artefact.tokenizer, artefact.max_length)
+        self._buckets = _buckets(artefact)
         expected = artefact.contract.vocabulary
         if expected is not None and self.tokenizer.vocabulary != expected:
             raise DeploymentError(
@@ -86,7 +90,20 @@ class TextEncoder:
 
     def encode(self, texts: Sequence[str]) -> list[EncoderInput]:
         """One input a text, in order; it does not depend on the texts beside."""
-        return [EncoderInput(ids, [], cut) for ids, cut in self.tokenizer.encode_marked(texts)]
+        marked = self.tokenizer.encode_marked(texts)
+        return [EncoderInput(i, self._ngrams(t), cut) for t, (i, cut) in zip(texts, marked, strict=True)]
+
+    def _ngrams(self, text: str) -> Ids:
+        return ngram_ids(cut_characters(text), self._buckets) if self._buckets else _NO_NGRAMS
+
+
+def _buckets(artefact: Artefact) -> int:
+    """How many n-gram buckets the graph has; 0 when it does not read n-grams."""
+    spec = artefact.contract.ngrams
+    try:
+        return 0 if spec is None else read_buckets(asdict(spec))
+    except ValueError as error:
+        raise DeploymentError(f"{artefact.path}: {error}; export the artefact again") from None
 
 
 def cut_characters(text: str) -> str:
