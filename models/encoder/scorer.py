@@ -83,6 +83,7 @@ class TextScorer:
         count = threads or usable_cores()
         self._pool = ThreadPoolExecutor(count, "encoder") if count > 1 else None
         self._cache = RecentTexts(CACHED_TEXTS)
+        self.texts = 0  # answered so far, repeats included; for displays
         self._reader = ScoreReader(self.artefact, LabelMatcher(topics or default_catalogue(), self.embed))
 
     @classmethod
@@ -118,6 +119,7 @@ class TextScorer:
         computed = sum(self._encoder.computed_tokens([inputs[i] for i in group]) for group in groups)
         scored = self._score_groups(readable, inputs, groups)
         self._cache.put_all(scored)
+        self.texts += len(texts)
         results |= faults | scored
         statistics = BatchStatistics(
             texts=len(texts),
