@@ -15,6 +15,7 @@ from models.adapters.framing import DamagedInput
 from models.errors import InputError
 
 CHUNK_BYTES: Final = 1 << 18
+_READ_BYTES: Final = 1 << 16  # so much of a file is read at a time: what is told of progress is as fine
 _ZSTD_FEED: Final = 64  # zstd cannot bound its output: 4 bytes may hold a block of 128 kB
 
 
@@ -97,21 +98,25 @@ _BY_MAGIC: Final[dict[bytes, tuple[str, Callable[[], _Decompressor]]]] = {
 _ZIP_MAGIC: Final = (b"PK\x03\x04", b"PK\x05\x06")
 
 
-def decompressed(stream: BinaryIO, name: str) -> Iterator[bytes]:
+def decompressed(
+    stream: BinaryIO, name: str, consumed: Callable[[float], None] | None = None
+) -> Iterator[bytes]:
     """Chunks of `stream`, decompressed as its first bytes say (gz, bz2, zstd, xz, zip, or none).
 
-    Raises DamagedInput after the last good chunk where the data ends early or is damaged, and
-    InputError for a zip that does not hold exactly one file.
+    `consumed` hears how many bytes of the file were used up. Raises DamagedInput after the last good
+    chunk where the data ends early or is damaged, and InputError for a zip that does not hold exactly
+    one file.
     """
-    first = stream.read(CHUNK_BYTES)
+    consumed = consumed or (lambda used: None)
+    first = stream.read(_READ_BYTES)
     if first.startswith(_ZIP_MAGIC):
-        yield from _unzip(stream, first, name)
+        yield from _unzip(stream, first, name, consumed)
         return
     for magic, (kind, make) in _BY_MAGIC.items():
         if first.startswith(magic):
-            yield from _members(_chunks(stream, first), kind, magic, make)
+            yield from _members(_chunks(stream, first, consumed), kind, magic, make)
             return
-    yield from _chunks(stream, first)
+    yield from _chunks(stream, first, consumed)
 
 
 def compression_of(first: bytes) -> str:
@@ -121,10 +126,11 @@ def compression_of(first: bytes) -> str:
     return next((kind for magic, (kind, _) in _BY_MAGIC.items() if first.startswith(magic)), "")
 
 
-def _chunks(stream: BinaryIO, chunk: bytes) -> Iterator[bytes]:
+def _chunks(stream: BinaryIO, chunk: bytes, consumed: Callable[[float], None]) -> Iterator[bytes]:
     while chunk:
         yield chunk
-        chunk = stream.read(CHUNK_BYTES)
+        consumed(len(chunk))
+        chunk = stream.read(_READ_BYTES)
 
 
 def _members(
@@ -159,16 +165,21 @@ def _member(decompressor: _Decompressor, chunk: bytes, chunks: Iterator[bytes], 
             raise DamagedInput(f"the {kind} data ends early")
 
 
-def _unzip(stream: BinaryIO, first: bytes, name: str) -> Iterator[bytes]:
+def _unzip(stream: BinaryIO, first: bytes, name: str, consumed: Callable[[float], None]) -> Iterator[bytes]:
     with tempfile.TemporaryFile() as whole:
         whole.write(first)
         shutil.copyfileobj(stream, whole, CHUNK_BYTES)
+        size = whole.tell()
         try:
             archive = zipfile.ZipFile(whole)
         except zipfile.BadZipFile as error:
             raise DamagedInput(f"the zip data ends early or is damaged ({error})") from None
         with archive:
-            yield from _member_of_zip(archive, _single_member(archive, name))
+            member = _single_member(archive, name)
+            packed = size / max(1, member.file_size)
+            for chunk in _member_of_zip(archive, member):
+                yield chunk
+                consumed(len(chunk) * packed)
 
 
 def _single_member(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:

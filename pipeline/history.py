@@ -19,6 +19,7 @@ from models.text import text_hash
 from models.views import RatingStatistics, UserView, ViewPolicy, accepted_events, view_events
 from pipeline.config import JobConfig
 from pipeline.job import NO_MODEL, view_policy
+from pipeline.progress import JOINING, PROGRESS, SCORING
 from pipeline.reading import read_feedback, read_items
 from transforms.build_index import TextVector, item_text, owned_vectors
 
@@ -70,6 +71,7 @@ def load_history(
     wanted = [event for event in accepted if users is None or event.user_id in users]
     texts = [event.text for event in wanted if event.text is not None]
     scores = score_texts(config, [*texts, *(item_text(item) for item in items if users is None)], known)
+    PROGRESS.enter(JOINING)
     states = _join(_scored(wanted, scores), config, clock - config.allowed_lateness)
     policy, ttl = view_policy(config), config.state.ttl_micros
     return History(
@@ -90,10 +92,13 @@ def score_texts(
         return {}
     known = {} if known is None else known
     if missing := [text for text in distinct if text not in known]:
+        PROGRESS.enter(SCORING, len(missing))
         scorer = TextScorer.load(config.model, config.topics, config.providers, config.threads)
+        PROGRESS.texts = lambda: scorer.texts
         for begin in range(0, len(missing), _BATCH):
             batch = missing[begin : begin + _BATCH]
             known.update(zip(batch, scorer.score(batch), strict=True))
+            PROGRESS.advance(len(batch))
     return {text: known[text] for text in distinct}
 
 

@@ -66,6 +66,22 @@ def open_input(path: str) -> BinaryIO:
         raise InputError(f"cannot open {path}: {_why(error, path)}") from error
 
 
+def total_bytes(inputs: Iterable[Input]) -> int:
+    """How much there is to read, as it lies on disk; 0 where a file system does not say."""
+    try:
+        return sum(_size(each.path) for each in inputs)
+    except Exception:  # whatever a file system raises: the size is for displays only
+        return 0
+
+
+def _size(path: str) -> int:
+    if not _is_url(path):
+        return os.stat(path).st_size
+    from apache_beam.io.filesystems import FileSystems
+
+    return FileSystems.match([path])[0].metadata_list[0].size_in_bytes
+
+
 def followed_files(patterns: Iterable[str]) -> dict[str, str]:
     """Path -> name of the local files that `patterns` stand for now, as `check_inputs` would name them."""
     paths = [path for pattern in patterns for path in _local(pattern)]

@@ -18,6 +18,7 @@ from pipeline.config import JobConfig
 from pipeline.ingest import Ingested, ingest
 from pipeline.inputs import check_inputs
 from pipeline.output_folder import is_local, local_path, new_run_id, published_receipts
+from pipeline.progress import JOB_STAGES, PROGRESS, READING_ITEMS
 from pipeline.recommender import RecommenderConfig, build_recommender
 from pipeline.sinks import WriteTables, prepare_output
 from pipeline.tables_reader import read_accounting
@@ -45,6 +46,7 @@ def run_job(config: JobConfig, options: PipelineOptions) -> RunReport:
     Raises InputError, OutputError or DeploymentError before anything starts where an input is
     missing, the output cannot be written or the model is not sound.
     """
+    PROGRESS.begin(*(stage for stage in JOB_STAGES if config.items or stage != READING_ITEMS))
     check_inputs([*config.inputs, *config.items])
     score_feedback = scorer_of(config)
     run_id = new_run_id()
@@ -72,7 +74,10 @@ def scorer_of(config: JobConfig) -> ScoreFeedback:
     """The scoring step; raises DeploymentError here, before the job starts, when it could not work."""
     model = None if config.model == NO_MODEL else config.model or SHIPPED
     score_feedback = ScoreFeedback(model, config.providers, config.topics, config.threads)
-    score_feedback.load()
+    scorer = score_feedback.load()
+    if scorer is not None:
+        before = scorer.texts  # of earlier runs in this process
+        PROGRESS.texts = lambda: scorer.texts - before
     return score_feedback
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,7 +14,8 @@ from models.ingest import clean_or_reject, parse_item_or_reject, parse_or_reject
 from models.records import DeadLetter, FeedbackEvent, Item, Micros
 from models.times import wall_clock
 from pipeline.decompression import decompressed
-from pipeline.inputs import Input, check_inputs, open_input
+from pipeline.inputs import Input, check_inputs, open_input, total_bytes
+from pipeline.progress import PROGRESS, READING, READING_ITEMS
 
 MAX_RECORD_BYTES: Final = 1_048_576
 
@@ -40,17 +41,32 @@ class InputFormat:
 
 def iterate_records(patterns: Iterable[str], form: InputFormat) -> Iterator[RawRecord]:
     """The raw records of all inputs, in order; raises InputError where one cannot be opened."""
-    adapter = form.adapter
-    for each in check_inputs(patterns):
-        yield from read_records(each, adapter, form.max_record_bytes)
+    adapter, inputs = form.adapter, check_inputs(patterns)
+    PROGRESS.enter(READING, total_bytes(inputs))
+    for each in inputs:
+        yield from read_told(each, adapter, form.max_record_bytes)
+
+
+def read_told(
+    source: Input, adapter: FeedbackAdapter, max_record_bytes: int, feedback: bool = True
+) -> Iterator[RawRecord]:
+    """As `read_records`, and tells this process's PROGRESS how far it is."""
+    what, counts = "records" if feedback else "items", PROGRESS.counts
+    for record in read_records(source, adapter, max_record_bytes, feedback, PROGRESS.advance):
+        counts[what] += 1
+        yield record
 
 
 def read_records(
-    source: Input, adapter: FeedbackAdapter, max_record_bytes: int, check_header: bool = True
+    source: Input,
+    adapter: FeedbackAdapter,
+    max_record_bytes: int,
+    check_header: bool = True,
+    consumed: Callable[[float], None] | None = None,
 ) -> Iterator[RawRecord]:
-    """The raw records of one input, in order and in bounded memory."""
+    """The raw records of one input, in order and in bounded memory; `consumed` hears of bytes used up."""
     with open_input(source.path) as stream:
-        chunks = decompressed(stream, source.name)
+        chunks = decompressed(stream, source.name, consumed)
         yield from split_records(chunks, adapter, source.name, max_record_bytes, check_header)
 
 
@@ -87,7 +103,8 @@ def read_items(
     """Catalogue entries, and the rows of what was rejected, in the order of the inputs."""
     form = form or InputFormat()
     now = wall_clock() if now is None else now
-    adapter = form.adapter
-    for each in check_inputs(patterns):
-        for record in read_records(each, adapter, form.max_record_bytes, check_header=False):
+    adapter, inputs = form.adapter, check_inputs(patterns)
+    PROGRESS.enter(READING_ITEMS, total_bytes(inputs))
+    for each in inputs:
+        for record in read_told(each, adapter, form.max_record_bytes, feedback=False):
             yield parse_item_or_reject(adapter, record, now)

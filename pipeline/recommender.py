@@ -16,6 +16,7 @@ from models.ranking.config import IndexConfig, RankingConfig
 from models.records import DeadLetter, FeedbackEvent, Item, Micros
 from models.state import StateConfig
 from models.views import ViewPolicy
+from pipeline.progress import PROGRESS
 from transforms.account_for_input import AccountForInput
 from transforms.aggregate_trends import AggregateTrends
 from transforms.build_index import BuildIndex, item_text
@@ -23,7 +24,7 @@ from transforms.describe_accepted import DescribeAccepted
 from transforms.measure_quality import MeasureQuality
 from transforms.rank_top_k import RankLive, RankTopK
 from transforms.suppress_unchanged import SuppressUnchanged
-from transforms.update_state import UpdateUserState
+from transforms.update_state import UpdateUserState, UserRefresh
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,14 @@ def build_recommender(
         config.state, config.policy, allowed_lateness=config.allowed_lateness, now=config.now
     )
     clock = joined.newest | "RankingClock" >> RankingClock(config.now)
+    refreshes = joined.refreshes | "CountUsers" >> beam.Map(_count_user)
     index = {
-        "refreshes": joined.refreshes,
+        "refreshes": refreshes,
         "text_vectors": (scored.text_vectors, catalogue) | "AllVectors" >> beam.Flatten(),
         "items": items,
         "clock": clock,
     } | "BuildIndex" >> BuildIndex(config.index_root, config.state, config.policy, config.index)
-    lists = joined.refreshes | "RankTopK" >> RankTopK(
+    lists = refreshes | "RankTopK" >> RankTopK(
         index, clock, config.k, config.state, config.policy, config.ranking, config.history_window_seconds
     )
     accepted = joined.accepted | "DescribeAccepted" >> DescribeAccepted(config.policy)
@@ -116,6 +118,11 @@ class ScoreCatalogue(beam.PTransform):
 def _as_feedback(item: Item) -> Iterator[FeedbackEvent]:
     if text := item_text(item):
         yield FeedbackEvent(item.item_id, "", "query", 0, text=text)
+
+
+def _count_user(refresh: UserRefresh) -> UserRefresh:
+    PROGRESS.counts["users"] += 1
+    return refresh
 
 
 def _count_dead_letter(letter: DeadLetter) -> tuple[str, int]:

@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager
 
 import apache_beam as beam
 from apache_beam.transforms.window import GlobalWindows
+from apache_beam.utils.windowed_value import WindowedValue
 
 from pipeline import remote_output
 from pipeline.output_folder import (
@@ -28,6 +29,7 @@ from pipeline.output_folder import (
     prepare_local,
     unwritable,
 )
+from pipeline.progress import JOINING, LEARNING, PROGRESS, RANKING, WRITING
 from pipeline.shards import WriteShards
 from pipeline.snapshots import fold_streams
 from pipeline.table_files import WRITTEN_TABLES, Shard, TableLimits, publish_shards
@@ -85,7 +87,8 @@ class WriteTables(beam.PTransform):
         shards = [
             records
             | f"Unwindow_{name}" >> beam.WindowInto(GlobalWindows())
-            | f"WriteShards_{name}" >> beam.ParDo(WriteShards(name, self._output, self._run_id, self._limits))
+            | f"WriteShards_{name}"
+            >> beam.ParDo(_shard_writer(name, self._output, self._run_id, self._limits))
             for name, records in tables.items()
         ]
         pipeline = next(iter(tables.values())).pipeline
@@ -100,6 +103,40 @@ class WriteTables(beam.PTransform):
         )
 
 
+def _shard_writer(table: str, output: str, run_id: str, limits: TableLimits) -> WriteShards:
+    told = {"scored_feedback": _WriteFeedback, "recommendations": _WriteLists}
+    return told.get(table, WriteShards)(table, output, run_id, limits)
+
+
+class _WriteFeedback(WriteShards):
+    """Its rows tell how far the join before it is: an engine in this process fuses the two."""
+
+    def start_bundle(self) -> None:
+        super().start_bundle()
+        PROGRESS.enter(JOINING, PROGRESS.counts["records"])
+
+    def process(self, record: object) -> Iterator[Shard]:
+        PROGRESS.done += 1
+        return super().process(record)
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        yield from super().finish_bundle()
+        PROGRESS.enter(LEARNING)
+
+
+class _WriteLists(WriteShards):
+    """Its rows are the lists that were made."""
+
+    def start_bundle(self) -> None:
+        super().start_bundle()
+        PROGRESS.enter(RANKING, PROGRESS.counts["users"])
+
+    def process(self, record: object) -> Iterator[Shard]:
+        PROGRESS.done += 1
+        PROGRESS.counts["lists"] += 1
+        return super().process(record)
+
+
 class PublishTables(beam.DoFn):
     """Builds the tables from all shards and makes them visible; once per run, however often it is tried."""
 
@@ -111,6 +148,7 @@ class PublishTables(beam.DoFn):
 
     def process(self, group: tuple[int, Iterable[Shard | None]]) -> Iterator[TableReceipt]:
         shards = sorted(shard for shard in group[1] if shard is not None)
+        PROGRESS.enter(WRITING)
         try:
             if is_local(self._output):
                 folder = local_path(self._output)

@@ -9,7 +9,8 @@ import apache_beam as beam
 from apache_beam import typehints
 
 from models.adapters.base import FeedbackAdapter, RawRecord
-from pipeline.inputs import Input, check_inputs, open_input
+from pipeline.inputs import Input, check_inputs, open_input, total_bytes
+from pipeline.progress import PROGRESS, READING_AND_SCORING, READING_ITEMS
 from pipeline.reading import (
     MAX_RECORD_BYTES,
     InputFormat,
@@ -18,6 +19,7 @@ from pipeline.reading import (
     read_feedback,
     read_items,
     read_records,
+    read_told,
 )
 
 __all__ = [
@@ -54,7 +56,7 @@ class ReadRecords(beam.PTransform):
         inputs = check_inputs(self.patterns)
         check_headers(inputs, self.form.adapter, self.form.max_record_bytes, self.feedback)
         named = [(each.path, each.name) for each in inputs]
-        read = _ReadFile(self.form.adapter, self.form.max_record_bytes, self.feedback)
+        read = _ReadFile(self.form.adapter, self.form.max_record_bytes, self.feedback, total_bytes(inputs))
         records = (
             pipeline
             | "ListInputs" >> beam.Create(named)
@@ -67,10 +69,14 @@ class ReadRecords(beam.PTransform):
 @typehints.with_input_types(typehints.Tuple[str, str])
 @typehints.with_output_types(typehints.Tuple[bytes, str, bytes, str])
 class _ReadFile(beam.DoFn):
-    def __init__(self, adapter: FeedbackAdapter, max_record_bytes: int, check_header: bool) -> None:
+    def __init__(
+        self, adapter: FeedbackAdapter, max_record_bytes: int, feedback: bool, bytes_in_all: int
+    ) -> None:
         self._adapter = adapter
         self._max_record_bytes = max_record_bytes
-        self._check_header = check_header
+        self._feedback = feedback
+        self._bytes_in_all = bytes_in_all
 
     def process(self, named: tuple[str, str]) -> Iterator[RawRecord]:
-        return read_records(Input(*named), self._adapter, self._max_record_bytes, self._check_header)
+        PROGRESS.enter(READING_AND_SCORING if self._feedback else READING_ITEMS, self._bytes_in_all)
+        return read_told(Input(*named), self._adapter, self._max_record_bytes, self._feedback)

@@ -114,12 +114,12 @@ class TextScorer:
         fresh = [text for text in dict.fromkeys(texts) if text not in results]
         faults = {text: ScoringFailure(fault) for text in fresh if (fault := unreadable(text))}
         readable = [text for text in fresh if text not in faults]
+        self.texts += len(texts) - len(readable)
         inputs = self._inputs.encode(readable)
         groups = self._encoder.plan(inputs)
         computed = sum(self._encoder.computed_tokens([inputs[i] for i in group]) for group in groups)
         scored = self._score_groups(readable, inputs, groups)
         self._cache.put_all(scored)
-        self.texts += len(texts)
         results |= faults | scored
         statistics = BatchStatistics(
             texts=len(texts),
@@ -152,7 +152,9 @@ class TextScorer:
         self, texts: Sequence[str], inputs: Sequence[EncoderInput], groups: Sequence[list[int]]
     ) -> dict[str, ScoringResult]:
         def score(group: list[int]) -> list[ScoringResult]:
-            return self._score_group([texts[i] for i in group], [inputs[i] for i in group])
+            found = self._score_group([texts[i] for i in group], [inputs[i] for i in group])
+            self.texts += len(group)
+            return found
 
         scored = self._map(score, groups)
         return {

@@ -6,13 +6,21 @@ import logging
 import os
 import re
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO, cast
+from typing import TYPE_CHECKING, Final, TextIO, cast
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+
+    from pipeline.progress import Progress
+
+_REFRESHES_A_SECOND: Final = 5
+_LEAST_BAR: Final = 8  # columns
+_WIDEST_BAR: Final = 24
 
 
 def quiet_libraries() -> None:
@@ -50,15 +58,60 @@ class _Trimmed:
 
 
 @contextmanager
-def progress(doing: str) -> Iterator[None]:
-    """Say on a terminal's standard error what takes long and since when; leave nothing behind."""
-    if not sys.stderr.isatty():
+def progress(doing: str, *stages: str, shown: bool = True) -> Iterator[None]:
+    """Show on a terminal's standard error how far this process's PROGRESS is; leave nothing behind.
+
+    `doing` is said while no step has told anything; `stages` are those to come, where they are known.
+    """
+    from pipeline.progress import PROGRESS
+
+    PROGRESS.begin(*stages)
+    if not (shown and sys.stderr.isatty()):
         yield
         return
     from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.live import Live
+    from rich.spinner import Spinner
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as display:
-        display.add_task(doing, total=None)
+    console, spinner, began = Console(stderr=True), Spinner("dots"), time.monotonic()
+
+    def line() -> Table:
+        return progress_line(PROGRESS, doing, time.monotonic() - began, console.width, spinner)
+
+    with Live(console=console, transient=True, refresh_per_second=_REFRESHES_A_SECOND, get_renderable=line):
         yield
+
+
+def progress_line(
+    told: Progress, doing: str, seconds: float, width: int, spinner: RenderableType = ""
+) -> Table:
+    """One line of at most `width` columns: the stage, its share and time left, what was counted, the time."""
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+
+    share, left = told.share, told.seconds_left()
+    stage = " ".join(part for part in (told.number, told.stage or doing) if part)
+    head = stage if share is None else f"{stage} {share:4.0%}"
+    of_stage = f" of {told.number}" if told.number else ""
+    remaining = [] if left is None else [f"{clock(left)} left{of_stage}"]
+    parts = [clock(seconds), *remaining, *told.counted()]
+    while len(parts) > 1 and len(head) + len(", ".join(parts)) + 4 > width:
+        parts.pop()
+    tail = ", ".join(parts)
+    room = width - len(head) - len(tail) - 6
+    line = Table.grid(padding=(0, 1))
+    cells = [spinner, head]
+    if share is not None and room >= _LEAST_BAR:
+        cells.append(ProgressBar(1.0, share, width=min(room, _WIDEST_BAR)))
+    for _ in range(len(cells)):
+        line.add_column(no_wrap=True)
+    line.add_column(no_wrap=True, style="dim")
+    line.add_row(*cells, tail)
+    return line
+
+
+def clock(seconds: float) -> str:
+    """Such as 0:07 or 1:02:33."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -36,9 +36,9 @@ def run(args: argparse.Namespace) -> int:
     started = time.monotonic()
     show_start(console)
     files.write_input()
-    with progress("running the job on the sample"):
+    with progress("starting"):
         _run_job(_job(files, files.before))
-    with progress("running it again with three more events"):
+    with progress("starting again, with three more events"):
         again = _job(files, files.after, files.words)
         report = _run_job(again)
         explainer = Explainer(again, [said.user_id for said in STORY])

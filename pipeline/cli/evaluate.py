@@ -16,6 +16,7 @@ from models.errors import InputError, OutputError, UsageError
 from pipeline.cli.console import output_console, progress, quiet_libraries
 from pipeline.cli.parsing import CommandParser, flags_of
 from pipeline.flags import GROUPS, RUN_GROUPS, add_flags, job_config
+from pipeline.progress import EVALUATION_STAGES, PREDICTING, PROGRESS
 
 if TYPE_CHECKING:
     from models.evaluation import EvaluationReport
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     quiet_libraries()
     args.output = os.devnull  # no tables are written
     config = job_config(args)
-    with progress("reading and scoring, then predicting"):
+    with progress("starting", *EVALUATION_STAGES):
         report = _evaluate(config, args.protocol, args.learn)
     shown = json.dumps(report.as_json())
     if args.write:
@@ -75,6 +76,7 @@ def _evaluate(config: JobConfig, protocol: str, learn: str) -> EvaluationReport:
     from pipeline.history import load_history
 
     history = load_history(config)
+    PROGRESS.enter(PREDICTING)
     try:
         if protocol == "prequential":
             return evaluation.evaluate_prequential(

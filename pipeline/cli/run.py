@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from pipeline.cli.report import print_report
     from pipeline.job import run_job
 
-    with progress("running the job"):
+    with progress("starting"):
         report = run_job(launch.config, launch.beam_options)
     print_report(report, output_console())
     return 0

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
 from models.errors import UsageError
-from pipeline.cli.console import quiet_libraries
+from pipeline.cli.console import progress, quiet_libraries
 from pipeline.cli.parsing import CommandParser
 from pipeline.flags import add_flags, provider_names
+from pipeline.progress import PROGRESS, SCORING
 
 EXAMPLE: Final = 'livelist score "The zipper broke after a day."'
 
@@ -40,11 +42,22 @@ def run(args: argparse.Namespace) -> int:
         providers=provider_names(args.providers), threads=args.threads, topics=topics, **folder
     )
     failures = 0
-    for texts in _batches(args.texts):
-        for scored in scorer.score(texts):
-            failures += isinstance(scored, ScoringFailure)
-            print(json.dumps(score_as_json(scored), ensure_ascii=False))
+    with progress("scoring", shown=not sys.stdout.isatty()):
+        PROGRESS.enter(SCORING, 0 if args.texts else _bytes_of_stdin())
+        PROGRESS.texts = lambda: scorer.texts
+        for texts in _batches(args.texts):
+            for scored in scorer.score(texts):
+                failures += isinstance(scored, ScoringFailure)
+                print(json.dumps(score_as_json(scored), ensure_ascii=False))
     return 1 if failures else 0
+
+
+def _bytes_of_stdin() -> int:
+    """How much there is to read, where standard input is a file; else 0."""
+    try:
+        return os.fstat(sys.stdin.fileno()).st_size
+    except (OSError, ValueError):  # no descriptor of the system
+        return 0
 
 
 def _batches(texts: list[str]) -> Iterator[list[str]]:
@@ -52,5 +65,6 @@ def _batches(texts: list[str]) -> Iterator[list[str]]:
         yield texts
         return
     sys.stdin.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
-    while batch := [line.rstrip("\r\n") for line in islice(sys.stdin, _BATCH)]:
-        yield batch
+    while batch := list(islice(sys.stdin, _BATCH)):
+        yield [line.rstrip("\r\n") for line in batch]
+        PROGRESS.advance(sum(len(line.encode()) for line in batch))

@@ -15,6 +15,7 @@ from models.times import format_time
 from pipeline.cli.console import output_console, progress, quiet_libraries
 from pipeline.cli.parsing import CommandParser
 from pipeline.flags import add_flags, cleaning_config, input_format
+from pipeline.progress import READING, READING_ITEMS
 from pipeline.validate import ValidationReport, validate
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--input is needed: a file, a folder, a glob, a URL, or - for stdin")
     quiet_libraries()
     form, cleaning = input_format(args), cleaning_config(args)
-    with progress("reading"):
+    with progress("opening the input", *([READING, READING_ITEMS] if args.items else [])):
         report = validate(args.input, args.items or (), form, cleaning)
     if args.json:
         print(json.dumps(_as_json(report), ensure_ascii=False))
