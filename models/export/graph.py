@@ -7,6 +7,7 @@ never to a tensor: what a text gives does not depend on the texts beside it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -19,6 +20,7 @@ from models.export.checkpoint import Bert, Floats, Layer, Linear, Norm
 
 OPSET = 17
 CONTRIB = "com.microsoft"
+INPUT_AXES = {"input_ids": "tokens", "attention_mask": "tokens", "ngram_ids": "ngrams"}
 Attribute: TypeAlias = int | float | str | list[int]
 
 
@@ -46,12 +48,14 @@ class GraphWriter:
         """Gives a value its public name."""
         self.nodes.append(helper.make_node("Identity", [value], [name]))
 
-    def model(self, outputs: dict[str, tuple[str | int, ...]]) -> onnx.ModelProto:
-        """The finished model; `outputs` maps each public name to its shape."""
+    def model(
+        self, outputs: dict[str, tuple[str | int, ...]], inputs: Sequence[str] = ("input_ids",)
+    ) -> onnx.ModelProto:
+        """The finished model; `outputs` maps each public name to its shape. Inputs are int64, two axes."""
         graph = helper.make_graph(
             self.nodes,
             "livelist",
-            [helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "tokens"])],
+            [helper.make_tensor_value_info(n, TensorProto.INT64, ["batch", INPUT_AXES[n]]) for n in inputs],
             [
                 helper.make_tensor_value_info(n, TensorProto.FLOAT, list(shape))
                 for n, shape in outputs.items()
@@ -101,17 +105,30 @@ def quantize_columns(weight: Floats) -> tuple[NDArray[np.int8], Floats]:
 
 
 class QuantizedEncoder:
-    """Adds the q8 encoder to a graph: `hidden_states()` names the output of every layer."""
+    """Adds the q8 encoder to a graph: `hidden_states()` names the output of every layer.
+
+    Inside, all tokens stand in one matrix (batch * tokens, hidden), so that a token's scale is an axis of
+    QuantizeLinear and costs no pass of its own; only the attention sees the texts.
+    """
 
     def __init__(self, graph: GraphWriter, bert: Bert, scales: tuple[LayerScales, ...]) -> None:
         self.graph, self.bert, self.scales = graph, bert, scales
 
     def hidden_states(self, ids: str = "input_ids") -> list[str]:
         """Values of shape (batch, tokens, hidden): the embedding layer, then each layer."""
-        states = [self._embed(ids)]
+        g = self.graph
+        sizes = g.node("Shape", ids)
+        self._texts = g.node("Concat", sizes, self._int(self.bert.hidden), axis=0)
+        self._rows = self._int(-1, self.bert.hidden)
+        tokens = g.node("ReduceProd", sizes, keepdims=1)
+        self._zeros = {
+            zero: g.node("Expand", g.constant(np.array([zero], np.uint8)), tokens)
+            for zero in (FEED_ZERO, CONTEXT_ZERO)
+        }
+        states = [g.node("Reshape", self._embed(ids), self._rows)]
         for layer, scales in zip(self.bert.layers, self.scales, strict=True):
             states.append(self._layer(states[-1], layer, scales))
-        return states
+        return [g.node("Reshape", state, self._texts) for state in states]
 
     def _embed(self, ids: str) -> str:
         g = self.graph
@@ -140,18 +157,19 @@ class QuantizedEncoder:
         qkv = Linear(layer.qkv.weight / divide, layer.qkv.bias / divide)
         weight, column_scales = quantize_columns(qkv.weight * scales.qkv.smooth[:, None])
         g = self.graph
-        return g.node(
-            "QAttention", self._round(x, scales.qkv), g.constant(weight), g.constant(qkv.bias),
-            self._scale(scales.qkv), g.constant(column_scales), "", self._zero(scales.qkv),
-            domain=CONTRIB, num_heads=self.bert.heads,
+        context = g.node(
+            "QAttention", g.node("Reshape", self._round(x, scales.qkv), self._texts), g.constant(weight),
+            g.constant(qkv.bias), self._scale(scales.qkv), g.constant(column_scales), "",
+            self._zero(scales.qkv), domain=CONTRIB, num_heads=self.bert.heads,
         )  # fmt: skip
+        return g.node("Reshape", context, self._rows)
 
     def _attention_output(self, context: str, layer: Layer, scales: LayerScales) -> str:
-        largest = self.graph.node("ReduceMax", self.graph.node("Abs", context), axes=[-1], keepdims=1)
-        levels = self._levels(largest, CONTEXT_LEVELS, CONTEXT_SMALLEST_MAXIMUM)
+        largest = self.graph.node("ReduceMax", self.graph.node("Abs", context), axes=[-1], keepdims=0)
+        steps = self._steps(largest, CONTEXT_LEVELS, CONTEXT_SMALLEST_MAXIMUM)
         linear = layer.attention_output
         smoothed = Linear(linear.weight * scales.context_smooth[:, None], linear.bias)
-        return self._token_matmul(context, levels, CONTEXT_ZERO, smoothed)
+        return self._token_matmul(context, steps, CONTEXT_ZERO, smoothed)
 
     def _feed_in(self, x: str, layer: Layer, scales: LayerScales) -> str:
         g, scale = self.graph, scales.feed_in
@@ -162,28 +180,26 @@ class QuantizedEncoder:
         )  # fmt: skip
 
     def _feed_out(self, x: str, layer: Layer) -> str:
-        largest = self.graph.node("ReduceMax", x, axes=[-1], keepdims=1)
-        return self._token_matmul(
-            x, self._levels(largest, FEED_LEVELS, FEED_SMALLEST_MAXIMUM), FEED_ZERO, layer.feed_out
-        )
+        largest = self.graph.node("ReduceMax", x, axes=[-1], keepdims=0)
+        steps = self._steps(largest, FEED_LEVELS, FEED_SMALLEST_MAXIMUM)
+        return self._token_matmul(x, steps, FEED_ZERO, layer.feed_out)
 
-    def _levels(self, largest: str, levels: int, smallest: float) -> str:
-        """Levels of uint8 a unit of the input, per token."""
+    def _steps(self, largest: str, levels: int, smallest: float) -> str:
+        """The distance of two levels of uint8, per token."""
         g = self.graph
-        return g.node(
-            "Div", g.constant(np.float32(levels)), g.node("Max", largest, g.constant(np.float32(smallest)))
-        )
+        bounded = g.node("Max", largest, g.constant(np.float32(smallest)))
+        return g.node("Mul", bounded, g.constant(np.float32(1 / levels)))
 
-    def _token_matmul(self, x: str, levels: str, zero: int, linear: Linear) -> str:
+    def _token_matmul(self, x: str, steps: str, zero: int, linear: Linear) -> str:
         g = self.graph
-        one, zero_point = g.constant(np.float32(1)), g.constant(np.uint8(zero))
-        rounded = g.node("QuantizeLinear", g.node("Mul", x, levels), one, zero_point)
+        rounded = g.node("QuantizeLinear", x, steps, self._zeros[zero], axis=0)
         weight, scales = quantize_columns(linear.weight)
         product = g.node(
-            "MatMulIntegerToFloat", rounded, g.constant(weight), one, g.constant(scales), zero_point,
-            domain=CONTRIB,
+            "MatMulIntegerToFloat", rounded, g.constant(weight), g.constant(np.float32(1)),
+            g.constant(scales), g.constant(np.uint8(zero)), domain=CONTRIB,
         )  # fmt: skip
-        return g.node("Add", g.node("Div", product, levels), g.constant(linear.bias))
+        scaled = g.node("Mul", product, g.node("Reshape", steps, self._int(-1, 1)))
+        return g.node("Add", scaled, g.constant(linear.bias))
 
     def _round(self, x: str, scale: StaticScale) -> str:
         smoothed = self.graph.node("Mul", x, self.graph.constant(1 / scale.smooth))
@@ -202,5 +218,5 @@ class QuantizedEncoder:
     def _zero(self, scale: StaticScale) -> str:
         return self.graph.constant(np.uint8(scale.zero))
 
-    def _int(self, value: int) -> str:
-        return self.graph.constant(np.array([value], np.int64))
+    def _int(self, *values: int) -> str:
+        return self.graph.constant(np.array(values, np.int64))

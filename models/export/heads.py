@@ -62,28 +62,44 @@ class Evidence:
 
 def add_pooling(graph: GraphWriter, states: Sequence[str]) -> tuple[str, str]:
     """Names of the last layer's mean (batch, hidden) and of the heads' features (batch, features)."""
-    means = [graph.node("ReduceMean", states[layer], axes=[1], keepdims=0) for layer in POOLED_LAYERS]
+    means = [_mean(graph, states[layer]) for layer in POOLED_LAYERS]
     return means[0], graph.node("Concat", *means, axis=-1)
+
+
+def _mean(graph: GraphWriter, values: str) -> str:
+    """The mean over the tokens of (batch, tokens, width).
+
+    By a product for each text: ReduceMean adds in another order when there are several.
+    """
+    tokens = graph.node("Shape", values, start=1, end=2)
+    share = graph.node("Reciprocal", graph.node("Cast", tokens, to=TensorProto.FLOAT))
+    row = graph.node("Expand", share, graph.node("Concat", _int(graph, 1), _int(graph, 1), tokens, axis=0))
+    return graph.node("Squeeze", graph.node("MatMul", row, values), _int(graph, 1))
+
+
+def _int(graph: GraphWriter, value: int) -> str:
+    return graph.constant(np.array([value], np.int64))
 
 
 def add_heads(graph: GraphWriter, features: str, heads: Heads, ids: str = "input_ids") -> tuple[str, str]:
     """Names of the sentiment probabilities (batch, 3) and the intensity (batch, 1)."""
     tokens = graph.node("Shape", ids, start=1, end=2)
     root = graph.node("Sqrt", graph.node("Cast", tokens, to=TensorProto.FLOAT))
+    column = graph.node("Unsqueeze", features, _int(graph, 2))
     sentiment, intensity = (
-        _add_head(graph, features, head, ids, root) for head in (heads.sentiment, heads.intensity)
+        _add_head(graph, column, head, ids, root) for head in (heads.sentiment, heads.intensity)
     )
     return graph.node("Softmax", sentiment, axis=-1), graph.node("Sigmoid", intensity)
 
 
-def _add_head(graph: GraphWriter, features: str, head: Head, ids: str, root: str) -> str:
+def _add_head(graph: GraphWriter, column: str, head: Head, ids: str, root: str) -> str:
+    """`column` is (batch, features, 1): a product for each text, so that its neighbours change no bit."""
+    product = graph.node("MatMul", graph.constant(np.ascontiguousarray(head.linear.weight.T)), column)
     linear = graph.node(
-        "Gemm", features, graph.constant(head.linear.weight), graph.constant(head.linear.bias)
+        "Add", graph.node("Squeeze", product, _int(graph, 2)), graph.constant(head.linear.bias)
     )
-    rows = graph.node("Gather", graph.constant(head.words), ids)
-    axis = graph.constant(np.array([1], np.int64))
-    words = graph.node("Div", graph.node("ReduceSum", rows, axis, keepdims=0), root)
-    return graph.node("Add", linear, words)
+    words = _mean(graph, graph.node("Gather", graph.constant(head.words), ids))
+    return graph.node("Add", linear, graph.node("Mul", words, root))
 
 
 def fit_heads(evidence: Evidence, texts: Sequence[LabelledText]) -> Heads:
