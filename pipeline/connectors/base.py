@@ -20,7 +20,9 @@ class Received:
     """One message as it came."""
 
     payload: bytes
-    position: str  # the same at every redelivery, e.g. "kafka:feedback/3:0000000042"; sorts within a partition
+    position: (
+        str  # the same at every redelivery, e.g. "kafka:feedback/3:0000000042"; sorts within a partition
+    )
     publish_time: Micros  # the broker's clock; 0 where it tells none
     receipt: str  # what `PullSource.commit` takes to acknowledge it
 
@@ -43,7 +45,7 @@ class PullSource(Protocol):
         """
 
     def commit(self, receipts: Sequence[str]) -> None:
-        """Acknowledges messages whose effect is durable; they are not delivered again, as far as the broker can."""
+        """Acknowledges messages whose effect is durable: they do not come again, as far as the broker can."""
 
     def backlog(self) -> int | None:
         """Messages that wait at the broker, None where it cannot be asked."""

@@ -1,0 +1,87 @@
+"""Where sources and sinks are, as typed addresses; `pipeline.connectors.uris` reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from models.tables import TABLES
+
+#: The tables that bundles write; the current lists are made of `recommendations` by each sink itself.
+SINK_TABLES: Final = tuple(name for name in TABLES if name != "recommendations_latest")
+#: What a stream of messages carries unless `tables` says otherwise: the lists.
+STREAM_TABLES: Final = ("recommendations",)
+
+
+@dataclass(frozen=True, slots=True)
+class PubsubSubscription:
+    """A source. So many messages and bytes are held unacknowledged at most, then the pull pauses."""
+
+    project: str
+    subscription: str
+    max_outstanding: int = 20_000
+    max_outstanding_bytes: int = 256 << 20
+
+    @property
+    def path(self) -> str:
+        """The resource name."""
+        return f"projects/{self.project}/subscriptions/{self.subscription}"
+
+
+@dataclass(frozen=True, slots=True)
+class PubsubTopic:
+    """A sink: lists go to the topic itself, another table T to TOPIC.T."""
+
+    project: str
+    topic: str
+    tables: tuple[str, ...] = STREAM_TABLES
+    timeout_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaTopic:
+    """A source where it has a group, a sink where it has none; as a sink table T goes to TOPIC.T."""
+
+    servers: str  # HOST:PORT[,HOST:PORT]
+    topic: str
+    group: str = ""
+    start: str = "earliest"  # where a group without offsets begins: earliest or latest
+    config_file: str = ""  # KEY=VALUE lines of librdkafka's properties: the place for credentials
+    properties: Mapping[str, str] = field(default_factory=dict, hash=False, repr=False)  # librdkafka's
+    tables: tuple[str, ...] = STREAM_TABLES
+    timeout_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresDatabase:
+    """A sink. `dsn` is what libpq takes; it may hold a password, so it is never shown."""
+
+    dsn: str = field(repr=False)
+    schema: str = "livelist"
+    tables: tuple[str, ...] = SINK_TABLES
+    timeout_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaFolder:
+    """A sink: one Delta table a table, below a folder or the URL of an object store."""
+
+    root: str
+    tables: tuple[str, ...] = SINK_TABLES
+    timeout_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class BigQueryDataset:
+    """A sink."""
+
+    project: str
+    dataset: str
+    location: str = ""
+    tables: tuple[str, ...] = SINK_TABLES
+    timeout_seconds: float = 120.0
+
+
+SourceAddress: TypeAlias = PubsubSubscription | KafkaTopic
+SinkAddress: TypeAlias = PubsubTopic | KafkaTopic | PostgresDatabase | DeltaFolder | BigQueryDataset
