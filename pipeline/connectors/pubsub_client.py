@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import grpc
@@ -30,14 +30,26 @@ def endpoint() -> str:
     return f"the Pub/Sub emulator at {emulator}" if emulator else "Pub/Sub"
 
 
-def explain(error: BaseException, what: str, remedy: str) -> LivelistError:
-    """`error` of a call about `what` ("subscription projects/p/subscriptions/s") as one readable line."""
+def may_pass(error: BaseException) -> bool:
+    """Whether waiting may help."""
+    if isinstance(error, GoogleAuthError):
+        return bool(getattr(error, "retryable", False))
+    # Of the client's own errors these are NotFound, Forbidden, Unauthenticated and InvalidArgument.
+    return not (isinstance(error, exceptions.ClientError) and error.code not in (408, 409, 429, 499))
+
+
+def explain(error: BaseException, what: str, remedy: str, near: Callable[[], str]) -> LivelistError:
+    """`error` of a call about `what` ("subscription projects/p/subscriptions/s") as one readable line.
+
+    `remedy` and `near`, which asks for names that exist, are for what is not there.
+    """
     if isinstance(error, exceptions.NotFound):
-        return InputError(f"{endpoint()} has no {what}; {remedy}")
+        return InputError(f"{endpoint()} has no {what}; {near()}{remedy}")
     if isinstance(error, _REFUSED):
         return DeploymentError(
             f"{endpoint()} refused access to {what}: {_first_line(error)}; run `gcloud auth "
-            "application-default login`, or let GOOGLE_APPLICATION_CREDENTIALS name the key file of an account that may use it"
+            "application-default login`, or let GOOGLE_APPLICATION_CREDENTIALS name the key file of an "
+            "account that may use it"
         )
     where = (
         f"start it, or correct {EMULATOR_VARIABLE}"
