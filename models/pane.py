@@ -14,7 +14,15 @@ from typing import Final, NamedTuple
 
 import msgpack
 
-from models.records import CONTROL_KINDS, MICROS_PER_DAY, Micros, ScoredFeedback, TextScore
+from models.records import (
+    CONTROL_KINDS,
+    FINAL,
+    LATE_SCORE,
+    MICROS_PER_DAY,
+    Micros,
+    ScoredFeedback,
+    TextScore,
+)
 from models.state import NEVER, CompactEvent, StateConfig, UserState, compact, event_from_row, precedence
 from models.views import ACCEPTED, DUPLICATE, RETRACTED, SUPERSEDED, ViewPolicy, effective_ratings, judge
 
@@ -28,7 +36,8 @@ CONTENT_DUPLICATES: Final = "note.content_duplicates"  # of the duplicates: the 
 IMPUTED_RATINGS: Final = "note.imputed_ratings"
 NORMALIZED_RATINGS: Final = "note.normalized_ratings"
 
-_MOST_TRIGGERS: Final = 10
+#: A list names so many of the newest events behind it.
+MOST_TRIGGERS: Final = 10
 
 
 class ScoreDetails(NamedTuple):
@@ -48,6 +57,7 @@ class EventCopy(NamedTuple):
     source_position: str
     scored_time: Micros  # wall clock; 0 without a score
     details: ScoreDetails | None
+    phase: str = FINAL
 
     def encode(self) -> bytes:
         """Compact bytes for the shuffle."""
@@ -57,9 +67,11 @@ class EventCopy(NamedTuple):
     @classmethod
     def decode(cls, encoded: bytes) -> EventCopy:
         """Reads what `encode` wrote."""
-        event, event_id, control, position, scored_time, details = msgpack.unpackb(encoded, use_list=False)
+        event, event_id, control, position, scored_time, details, phase = msgpack.unpackb(
+            encoded, use_list=False
+        )
         kept = ScoreDetails._make(details) if details is not None else None
-        return cls(event_from_row(event), event_id, control, position, scored_time, kept)
+        return cls(event_from_row(event), event_id, control, position, scored_time, kept, phase)
 
 
 def copy_of(scored: ScoredFeedback, wall_time: Micros) -> EventCopy:
@@ -72,6 +84,7 @@ def copy_of(scored: ScoredFeedback, wall_time: Micros) -> EventCopy:
         source_position=event.source_position,
         scored_time=wall_time if score is not None else 0,
         details=_details(score) if score is not None else None,
+        phase=scored.phase,
     )
 
 
@@ -101,9 +114,11 @@ def apply_pane(
     """Joins `copies`, in any order, to `state` in place and accounts for every one of them.
 
     What is older than `oldest` is late, and quarantined before anything else; an erasure never is.
+    A late score is no input: it moves its event's place in the books, if that stands as it was scored.
     """
     result = PaneResult()
-    copies = _in_time(copies, oldest, result)
+    scored = [copy for copy in copies if copy.phase == LATE_SCORE]
+    copies = _in_time([copy for copy in copies if copy.phase != LATE_SCORE], oldest, result)
     erasing = _erase(state, [copy for copy in copies if copy.control == "erase"], result.accounting)
     standing = _standing(state, [copy for copy in copies if copy.control != "erase"], result.accounting)
     changed = erasing
@@ -112,13 +127,28 @@ def apply_pane(
             changed |= state.add(copy.event)
             state.scored_time = max(state.scored_time, copy.scored_time)
     result.accounting[BEYOND_NEWEST] += state.cut(config.max_events)
-    _judge(state, standing, policy, result)
+    scored = [copy for copy in scored if _awaits(state, copy)]
+    for copy in scored:
+        changed |= state.add(copy.event)
+        state.scored_time = max(state.scored_time, copy.scored_time)
+    _judge(state, [*standing, *scored], policy, result)
     result.erased = erasing and not state.events
     result.listed = changed and (result.listed or state.version > 0) and bool(state.events)
     _count_ratings(result, policy)
-    newest = sorted({(copy.event.event_time, copy.event_id) for copy in copies})[-_MOST_TRIGGERS:]
+    newest = sorted({(copy.event.event_time, copy.event_id) for copy in [*copies, *scored]})[-MOST_TRIGGERS:]
     result.triggers = tuple(event_id for _, event_id in newest)
     return result
+
+
+def _awaits(state: UserState, copy: EventCopy) -> bool:
+    """Whether the event of a late score stands, without a score, as it was scored."""
+    standing = state.events.get(copy.event.slot)
+    return (
+        standing is not None
+        and not standing.retracted
+        and standing.score is None
+        and _content(standing) == _content(copy.event)
+    )
 
 
 def _in_time(copies: Sequence[EventCopy], oldest: Micros, result: PaneResult) -> Sequence[EventCopy]:
@@ -193,7 +223,9 @@ def _judge(state: UserState, standing: list[EventCopy], policy: ViewPolicy, resu
     for copy in sorted(standing, key=lambda copy: (copy.event.event_time, copy.event_id)):
         verdict = verdicts.get(copy.event.slot)
         code = ACCEPTED if verdict is None or copy.event.retracted else verdict.code
-        if code in (DUPLICATE, SUPERSEDED):
+        if copy.phase == LATE_SCORE:
+            _count_late_score(copy, code, result)
+        elif code in (DUPLICATE, SUPERSEDED):
             result.accounting[code] += 1
             result.accounting[CONTENT_DUPLICATES] += code == DUPLICATE
         elif code in (ACCEPTED, RETRACTED):
@@ -205,6 +237,15 @@ def _judge(state: UserState, standing: list[EventCopy], policy: ViewPolicy, resu
             assert verdict is not None
             result.accounting[f"quarantined.{code}"] += 1
             result.quarantined.append((copy, code, verdict.evidence))
+
+
+def _count_late_score(copy: EventCopy, code: str, result: PaneResult) -> None:
+    if code == ACCEPTED:
+        result.listed = True
+        result.accepted.append(copy)
+        if copy.event.score is not None and not copy.control:
+            result.accounting[ACCEPTED_UNSCORED] -= 1
+            result.accounting[ACCEPTED_SCORED] += 1
 
 
 def _accepted_code(copy: EventCopy) -> str:

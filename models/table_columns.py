@@ -9,8 +9,17 @@ from typing import Final, Generic, Protocol, TypeVar
 
 import pyarrow as pa
 
-from models.records import DeadLetter, RankedItem, Reason, TextScore, TopK
-from models.tables import ITEMS, REASONS, SCHEMAS, AlertRow, QualityRow, ScoredRow, TrendRow
+from models.records import DeadLetter, Micros, RankedItem, Reason, TextScore, TopK
+from models.tables import (
+    ITEMS,
+    REASONS,
+    SCHEMAS,
+    WRITTEN_TIME,
+    AlertRow,
+    QualityRow,
+    ScoredRow,
+    TrendRow,
+)
 
 _TIME: Final = pa.timestamp("us", tz="UTC")
 _STRINGS: Final = SCHEMAS["recommendations"].field("trigger_event_ids").type
@@ -20,8 +29,10 @@ _TOPICS: Final = SCHEMAS["scored_feedback"].field("topics").type
 Record = TypeVar("Record")
 
 
-def table_from_records(name: str, records: Sequence[object], run_id: str = "") -> pa.Table:
-    """The rows of `records`, in their order, under the schema of table `name`.
+def table_from_records(
+    name: str, records: Sequence[object], run_id: str = "", written: Micros | None = None
+) -> pa.Table:
+    """The rows of `records`, in their order, under the schema of table `name`; `written` stamps lists.
 
     `recommendations` takes TopK, `scored_feedback` ScoredRow, `trends` TrendRow, `alerts` AlertRow,
     `quality` QualityRow (stamped with `run_id`), `dead_letters` and `quarantine` DeadLetter.
@@ -29,6 +40,8 @@ def table_from_records(name: str, records: Sequence[object], run_id: str = "") -
     Raises TypeError on another record.
     """
     columns = _BUILDERS[name].build(name, records, run_id)
+    if WRITTEN_TIME.name in SCHEMAS[name].names:
+        columns.append(_times([written] * len(records)))
     return pa.Table.from_arrays(columns, schema=SCHEMAS[name])
 
 

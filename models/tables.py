@@ -129,6 +129,10 @@ _LIST_VERSION: Final = (
     _column("trigger_event_ids", _STRINGS, "newest feedback behind this refresh"),
     _column("list_hash", pa.string(), "hash of items, scores and reasons; equal lists have equal hashes"),
 )
+#: Last, for it came later: files of before lack it.
+WRITTEN_TIME: Final = _column(
+    "written_time", _TIME, "wall clock, when an endless run wrote the row; null in a bounded run", null=True
+)
 _WINDOW: Final = (
     _column("window_start", _TIME, "start of the window, inclusive"),
     _column("window_end", _TIME, "end of the window, exclusive"),
@@ -150,6 +154,7 @@ _COLUMNS: Final[dict[str, tuple[pa.Field, ...]]] = {
         *_LIST_VERSION[1:],
         _column("tombstone", pa.bool_(), "the user was erased; no list"),
         _column("hindsight", pa.bool_(), "past feedback ranked with the final index; never the current list"),
+        WRITTEN_TIME,
     ),
     "recommendations_latest": (
         _USER,
@@ -158,6 +163,7 @@ _COLUMNS: Final[dict[str, tuple[pa.Field, ...]]] = {
         _column("score", pa.float64(), "additive score, before diversity"),
         _column("reasons", REASONS, "why it is listed, largest contribution first"),
         *_LIST_VERSION,
+        WRITTEN_TIME,
     ),
     "scored_feedback": (
         _column("event_id", pa.string(), "the event; unique within its user"),

@@ -42,6 +42,9 @@ class JobConfig:
     refresh_every_seconds: float = 1.0  # endless runs: at most one list a user in this time
     snapshot_every_seconds: float = 10.0  # endless runs: rewrite recommendations_latest/
     reindex_every_seconds: float = 60.0  # endless runs: learn the item index anew; 0: never
+    state_dir: str | None = None  # endless runs: checkpoints and spools; None: <output>/.state
+    sinks: tuple[str, ...] = ()  # endless runs: URIs that rows go to besides the tables
+    rerank_at_drain: bool = False  # endless runs: make lists of older indexes anew before the end
 
     def __post_init__(self) -> None:
         if not self.inputs:

@@ -259,6 +259,16 @@ def _add_endless_flags(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="the item index is learned anew; 0: never (default: %(default)g)",
     )
+    add(
+        "--state_dir",
+        metavar="FOLDER",
+        help="what a restart goes on from: checkpoints, and what was received (default: .state in --output)",
+    )
+    add(
+        "--rerank_at_drain",
+        action="store_true",
+        help="before the end, make the lists anew that an older index has ranked (default: they stand)",
+    )
 
 
 def _endless_runs(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
@@ -321,6 +331,8 @@ def job_config(flags: argparse.Namespace, environment: Mapping[str, str] = os.en
         refresh_every_seconds=flags.refresh_every_seconds,
         snapshot_every_seconds=flags.snapshot_every_seconds,
         reindex_every_seconds=flags.reindex_every_seconds,
+        state_dir=flags.state_dir,
+        rerank_at_drain=flags.rerank_at_drain,
     )
 
 

@@ -1,18 +1,20 @@
-"""FollowFiles: folders and files that grow, as an endless source of raw records.
+"""FollowLog: folders and files that grow, and spools, as an endless source of raw records.
 
-records = pipeline | follow_files(["events/"], run_id)
-...
-live_state(run_id).stop.set()  # a drain: what is there is read, then the source ends
+    live_state(run_id), with followed_logs holding the run's LiveLog
+    records = pipeline | follow_log(run_id)
+    ...
+    live_state(run_id).stop.set()  # a drain: what is there is read, then the source ends
+
+The place in the log is with the process, like all that this engine keeps: checkpoints hold it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Final
 
-import msgpack
 from apache_beam import typehints
 from apache_beam.coders import Coder
 from apache_beam.io.unbounded_source import (
@@ -24,9 +26,8 @@ from apache_beam.io.unbounded_source import (
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, Timestamp
 
 from models.adapters.base import RawRecord
-from pipeline.growing_files import GrowingFiles, Place, check_followed
+from pipeline.live_log import LiveLog
 from pipeline.live_state import LiveState, live_state
-from pipeline.reading import MAX_RECORD_BYTES
 
 #: An idle reader looks at its files this often, and for new files this often.
 POLL_SECONDS: Final = 0.025
@@ -39,63 +40,80 @@ MIN_BUNDLE_SECONDS: Final = 0.1
 _IDLE_SECONDS: Final = 1.0
 #: A bundle reads what was there when it began; a backlog is cut into bundles of so many records,
 MAX_BUNDLE_RECORDS: Final = 20_000
-#: or of what is read and scored in so long.
+#: or of what is read in so long.
 MAX_BUNDLE_SECONDS: Final = 2.0
 #: Timestamps are times of arrival; the watermark stays so far behind the wall clock.
 OUT_OF_ORDER_SECONDS: Final = 60.0
 
 
-class FollowMark(CheckpointMark):
-    """Checkpoint: path -> Place. Files need no acknowledgement, so finalizing does nothing."""
+def _nothing() -> bool:
+    return False
 
-    def __init__(self, places: Mapping[str, Place]) -> None:
-        self.places = dict(places)
+
+@dataclass
+class Followed:
+    """What the reader of a run is given by its launcher."""
+
+    log: LiveLog
+    waits: Callable[[], bool] = _nothing  # whether something wants an empty bundle
+    unfinished: Callable[[], bool] = _nothing  # whether a drain has to wait for more bundles
+    end: Callable[[], None] = field(default=lambda: None)  # all is read: the last bundles begin
+
+
+_followed: Final[dict[str, Followed]] = {}
+
+
+def follow(run_id: str, followed: Followed) -> None:
+    """Hands the log of a run to its reader in this process."""
+    _followed[run_id] = followed
+
+
+def forget_followed(run_id: str) -> None:
+    """Frees what a run that has ended left here."""
+    _followed.pop(run_id, None)
+
+
+class FollowMark(CheckpointMark):
+    """Checkpoint of the engine: the number of a bundle. What was read is with the process."""
+
+    def __init__(self, bundle: int) -> None:
+        self.bundle = bundle
 
 
 class FollowMarkCoder(Coder):
     """Deterministic bytes: the engine finds a parked reader by them."""
 
     def encode(self, value: FollowMark) -> bytes:
-        packed: bytes = msgpack.packb(sorted(value.places.items()))
-        return packed
+        return value.bundle.to_bytes(8, "big")
 
     def decode(self, encoded: bytes) -> FollowMark:
-        rows = msgpack.unpackb(encoded, use_list=False)
-        return FollowMark({path: Place._make(place) for path, place in rows})
+        return FollowMark(int.from_bytes(encoded, "big"))
 
     def is_deterministic(self) -> bool:
         return True
 
 
 @dataclass(frozen=True)
-class FollowFiles(UnboundedSource):
+class FollowLog(UnboundedSource):
     """The source. One reader reads all files, for on one machine reading is not what bounds the job."""
 
-    patterns: tuple[str, ...]
     run_id: str
-    max_record_bytes: int = MAX_RECORD_BYTES
     poll_seconds: float = POLL_SECONDS
 
     def split(self, desired_num_splits: int, options: object = None) -> Iterable[UnboundedSource]:
         return [self]
 
     def create_reader(self, options: object, checkpoint_mark: FollowMark | None) -> UnboundedReader:
-        return FollowReader(self, {} if checkpoint_mark is None else checkpoint_mark.places)
+        return FollowReader(self)
 
     def get_checkpoint_mark_coder(self) -> Coder:
         return FollowMarkCoder()
 
 
-def follow_files(
-    patterns: Sequence[str], run_id: str, max_record_bytes: int = MAX_RECORD_BYTES
-) -> ReadFromUnboundedSource:
-    """Pipeline -> endless PCollection[RawRecord] of JSON lines; ends after `live_state(run_id).stop` is set.
-
-    Raises UsageError or InputError where a pattern cannot be followed.
-    """
-    check_followed(patterns)
+def follow_log(run_id: str) -> ReadFromUnboundedSource:
+    """Pipeline -> endless PCollection[RawRecord]; ends after `live_state(run_id).stop` is set."""
     return ReadFromUnboundedSource(
-        FollowFiles(tuple(patterns), run_id, max_record_bytes),
+        FollowLog(run_id),
         poll_interval=0.0,  # the reader waits by itself: FnApiRunner would not
         max_records_per_bundle=MAX_BUNDLE_RECORDS,
         max_read_time_seconds=MAX_BUNDLE_SECONDS,
@@ -105,10 +123,11 @@ def follow_files(
 class FollowReader(UnboundedReader):
     """One bundle reads what was there when it began; with nothing there it waits, holding up nobody."""
 
-    def __init__(self, source: FollowFiles, places: Mapping[str, Place]) -> None:
+    def __init__(self, source: FollowLog) -> None:
         self._poll_seconds = source.poll_seconds
         self._state: LiveState = live_state(source.run_id)
-        self._files = GrowingFiles(source.patterns, source.max_record_bytes, places)
+        self._followed = _followed[source.run_id]
+        self._log = self._followed.log
         self._current: RawRecord | None = None
         self._arrived = 0.0
         self._found = float("-inf")  # when new files were looked for
@@ -123,9 +142,9 @@ class FollowReader(UnboundedReader):
     def advance(self) -> bool:
         """Whether there is another record for this bundle."""
         if self._in_bundle:
-            self._current = self._files.take()
+            self._current = self._log.take()
             return self._current is not None
-        self._state.begin_bundle()
+        self._state.begin_bundle(self._log.places)
         self._current = self._await_record()
         if self._current is not None:
             self._in_bundle = True
@@ -146,7 +165,7 @@ class FollowReader(UnboundedReader):
 
     def get_checkpoint_mark(self) -> FollowMark:
         self._in_bundle = False
-        return FollowMark(self._files.places)
+        return FollowMark(self._state.bundle)
 
     def _await_record(self) -> RawRecord | None:
         """The first record of a bundle, as soon as there is one, for a while."""
@@ -159,29 +178,43 @@ class FollowReader(UnboundedReader):
             self._look(find_new=stopping)
             # What is there at the stop is read to its end, and nothing that comes later.
             self._draining = stopping
-            record = self._files.take()
+            record = self._log.take()
             if record is not None:
                 return record
             if stopping:
                 break
             self._state.caught_up.set()
+            self._state.between_bundles()
             now = time.monotonic()
-            if now >= deadline:
+            if now >= deadline or self._followed.waits():
+                self._begin_empty()
                 return None
             self._state.stop.wait(max(self._poll_seconds, (now - looked) * _POLL_SHARE))
         return self._last_records()
 
+    def _begin_empty(self) -> None:
+        """A bundle without records: it takes what was scored, and makes the lists that are due."""
+        self._arrived = time.time()
+        self._state.read_first(self._arrived)
+
     def _look(self, find_new: bool) -> None:
         find_new |= time.monotonic() - self._found >= FIND_SECONDS
-        self._files.look(find_new)
+        self._log.look(find_new)
         if find_new:
             self._found = time.monotonic()
 
     def _last_records(self) -> RawRecord | None:
-        record = self._files.take()
+        record = self._log.take()
         if record is not None:
             return record
-        self._state.unfinished = tuple(self._files.unfinished())
+        self._state.unfinished = tuple(self._log.unfinished())
         self._state.caught_up.set()
+        deadline = time.monotonic() + _IDLE_SECONDS
+        while self._followed.unfinished():
+            self._state.between_bundles()
+            if self._followed.waits() or time.monotonic() >= deadline:
+                self._begin_empty()
+                return None
+            time.sleep(self._poll_seconds)
         self._ended = True
         return None

@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from typing import BinaryIO, Final, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import BinaryIO, Final, NamedTuple, TypeAlias
 
 from models.adapters import adapter_of
 from models.adapters.base import RawRecord
@@ -34,15 +34,32 @@ class Place(NamedTuple):
     taken: int = 0  # records of the region that were given out
 
 
+#: Cuts the whole lines of a region that begins at a place into records.
+Split: TypeAlias = Callable[[Iterator[bytes], Place], Iterator[RawRecord]]
+
+
+def json_lines(max_record_bytes: int) -> Split:
+    """Records are lines, and positions those of the bounded reader."""
+    adapter = adapter_of("jsonl")
+
+    def split(chunks: Iterator[bytes], place: Place) -> Iterator[RawRecord]:
+        return split_records(chunks, adapter, place.name, max_record_bytes, first_line=place.line)
+
+    return split
+
+
 class GrowingFiles:
     """Reads what `look` saw, region after region of whole lines, in memory of about a megabyte."""
 
     def __init__(
-        self, patterns: Sequence[str], max_record_bytes: int, places: Mapping[str, Place] | None = None
+        self,
+        patterns: Sequence[str],
+        max_record_bytes: int,
+        places: Mapping[str, Place] | None = None,
+        split: Split | None = None,
     ) -> None:
         self._patterns = patterns
-        self._limit = max_record_bytes
-        self._adapter = adapter_of("jsonl")
+        self._split = split or json_lines(max_record_bytes)
         self.places: dict[str, Place] = dict(places or {})
         self.refused: dict[str, str] = {}  # path -> the compression that keeps it from being followed
         self._ends: dict[str, int] = {}  # path -> size when it was looked at
@@ -50,6 +67,16 @@ class GrowingFiles:
         self._reading = ""  # the path of `_records`
         self._after: Place | None = None  # its place when they are all given out
         self._searched: dict[str, int] = {}  # path -> up to here an overlong line has no end
+
+    def follow(self, leader: Mapping[str, Place]) -> None:
+        """Sees the files as far as another reader has read them; no more than that is read."""
+        for path, place in leader.items():
+            mine = self.places.get(path)
+            if mine is None or mine[1:3] != place[1:3]:
+                self._restart(path, Place(*place[:3]))
+        for path in set(self.places) - set(leader):
+            self._restart(path, None)
+        self._ends = {path: place.offset for path, place in leader.items()}
 
     def look(self, find_new: bool) -> None:
         """Sees how long the files are now; until the next look no more than that is read."""
@@ -83,6 +110,10 @@ class GrowingFiles:
         """The files with bytes that are not a whole line yet."""
         return sorted(path for path, place in self.places.items() if self._ends.get(path, 0) > place.offset)
 
+    def bytes_behind(self) -> int:
+        """What was seen and is not read yet."""
+        return sum(max(0, self._ends.get(path, 0) - place.offset) for path, place in self.places.items())
+
     def _find(self) -> None:
         present = followed_files(self._patterns)
         known = {place.name for place in self.places.values()}
@@ -94,8 +125,12 @@ class GrowingFiles:
                 # Where a file that was seen before has this name, the path tells them apart.
                 self.places[path] = Place(path if name in known else name, found.st_dev, found.st_ino)
 
-    def _restart(self, path: str, place: Place) -> None:
-        self.places[path] = place
+    def _restart(self, path: str, place: Place | None) -> None:
+        """Begins a file at a place, or forgets it."""
+        if place is None:
+            del self.places[path]
+        else:
+            self.places[path] = place
         self._searched.pop(path, None)
         if path == self._reading:
             self._records.clear()
@@ -125,9 +160,7 @@ class GrowingFiles:
                 if not length:
                     return False
                 lines = _CountedLines(_chunks(file, place.offset, length))
-                self._records.extend(
-                    split_records(lines, self._adapter, place.name, self._limit, first_line=place.line)
-                )
+                self._records.extend(self._split(lines, place))
         except OSError as error:
             _LOG.warning("%s cannot be read now: %s", path, error.strerror or error)
             return False

@@ -1,47 +1,59 @@
-"""One endless run on this machine: files that grow in, tables that follow within seconds out.
+"""One endless run on this machine: files that grow or messages in, tables that follow within seconds out.
 
-The engine is FnApiRunner, in this process. Its state dies with the process, so the log is the truth:
-a start reads it from the beginning, and lists are what a bounded run over the same log and index
-would have made of them. It runs one bundle at a time, and keeps no time: the panes that refresh a
-list are the bundles, which are what arrived since the one before.
+The engine is FnApiRunner, in this process. Its state dies with the process, so what counts is on
+disk: the log, which is the files that are followed and the spools of what was pulled, and every few
+seconds a checkpoint of everybody's state. A start takes up the newest checkpoint and reads the log
+from there. The engine runs one bundle at a time, and keeps no time: the panes that refresh a list
+are the bundles, which are what arrived since the one before.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
-import apache_beam as beam
-import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.runners.portability.fn_api_runner import fn_runner, worker_handlers
 
-from models.accounting import DEAD_LETTERED, Accounting
-from models.errors import InputError, OutputError, UsageError
+from models.accounting import INPUT, Accounting
+from models.encoder.scorer import TextScorer
+from models.errors import UsageError
 from models.ranking.index import read_pointer
-from models.records import DeadLetter, TopK
+from pipeline.checkpoints import Checkpoint, picture
 from pipeline.config import JobConfig
-from pipeline.follow import follow_files
-from pipeline.growing_files import check_followed
+from pipeline.connectors.uris import parse_source
+from pipeline.follow import Followed, follow, forget_followed
+from pipeline.growing_files import Place, check_followed
 from pipeline.inputs import check_inputs
-from pipeline.job import recommender_config, scorer_of
-from pipeline.live_state import LiveState, forget_state, live_state
-from pipeline.live_tables import LiveTables
-from pipeline.output_folder import check_if_exists, is_local, local_path
-from pipeline.recommender import build_live_recommender
+from pipeline.job import NO_MODEL, scorer_of
+from pipeline.live_job import ENGINE, run_pipeline
+from pipeline.live_log import LiveLog
+from pipeline.live_start import (
+    TakenUp,
+    files_of,
+    fingerprint,
+    folder_of,
+    sole_owner,
+    state_folder,
+    streams_of,
+    take_up,
+)
+from pipeline.live_state import Done, LiveState, forget_state, live_state
+from pipeline.live_tables import LiveFolders, LiveTables
+from pipeline.live_trends import LiveTrends
+from pipeline.output_folder import IfExists, check_if_exists, is_local, local_path, prepare_local
+from pipeline.pulling import Puller
 from pipeline.reindex import Reindexer
-from pipeline.sinks import prepare_output
-from pipeline.snapshots import WriteStream
-from transforms.clean_feedback import CleanFeedback
-from transforms.parse_feedback import ParseFeedback
-from transforms.suppress_unchanged import take_waiting
+from pipeline.spool import Spool
+from pipeline.text_lane import TextLane
+from transforms.live_store import forget_store, live_store
+from transforms.score_late import ScoreLate, forget_queue, score_queue
+from transforms.suppress_unchanged import ORDER_BYTES, take_waiting
 
-#: The only engine that runs it so far.
-ENGINE: Final = "FnApiRunner"
+_MICROS: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,59 +62,188 @@ class LiveReport:
 
     run_id: str
     output: str
-    accounting: Accounting
-    lists: int  # refreshed; those that were held back and came out at the end included
+    accounting: Accounting  # since the log began, restarts included
+    lists: int  # refreshed by this process; those that were held back and came out at the end included
     snapshots: int
     failed_snapshots: int
     rebuilds: int  # of the index, the first included
     failed_rebuilds: int
-    freshness: tuple[float, float] | None  # seconds from arrival to list: half, and 95% of the lists, at most
+    freshness: tuple[float, float, float] | None  # seconds from arrival to list, at most: p50, p95, p99
     unfinished: tuple[str, ...]  # files whose last line had no end, which was not read
     index: Path | None
     seconds: float
 
 
-def run_live(config: JobConfig, options: PipelineOptions, run_id: str) -> LiveReport:
+@dataclass
+class LiveRun:
+    """The parts of one run, for its launcher and for what watches it."""
+
+    config: JobConfig
+    run_id: str
+    state: LiveState
+    pullers: list[Puller] = field(default_factory=list)
+    lane: TextLane | None = None
+    tables: LiveTables | None = None
+    indexer: Reindexer | None = None
+    _reranked: bool = False
+
+    @property
+    def lists_wait(self) -> bool:
+        """Whether users have no list because the index knows no item yet, but may."""
+        if not live_store(self.run_id).relist or self.indexer is None:
+            return False
+        return not self.indexer.settled
+
+    def ready(self) -> bool:
+        """Whether all that was in the log at the start is in lists."""
+        return self.state.caught_up.is_set() and not live_store(self.run_id).relist
+
+    def capture(self, done: Done, replacing: bool) -> Checkpoint:
+        """A checkpoint of this moment; the caller sees to it that no bundle runs."""
+        taken = cast(Mapping[str, Place], score_queue(self.run_id).cursor)
+        lane = taken if self.lane is not None else done.cursor
+        store = live_store(self.run_id)
+        return picture(self.run_id, fingerprint(self.config), done, store, lane, replacing)
+
+    def unfinished(self) -> bool:
+        """Whether a drain has to wait: for scores, for first lists, for lists that are made anew."""
+        if self.lane is not None and self.lane.behind:
+            return True
+        if self.config.rerank_at_drain and not self._reranked:
+            self._reranked = True
+            self._relist_outdated()
+        return bool(live_store(self.run_id).relist) and (self.lists_wait or self._knows_items())
+
+    def _knows_items(self) -> bool:
+        return self.indexer is not None and self.indexer.knows_items
+
+    def _relist_outdated(self) -> None:
+        index = read_pointer(local_path(self.config.output))
+        version = b"" if index is None else index.name.encode()
+        store = live_store(self.run_id)
+        store.relist |= {user for user, shown in store.shown.items() if shown[ORDER_BYTES:] != version}
+
+
+def run_live(
+    config: JobConfig,
+    options: PipelineOptions,
+    run_id: str,
+    watch: Callable[[LiveRun], None] | None = None,
+) -> LiveReport:
     """Runs until `live_state(run_id).stop` is set, then drains and returns what was done.
 
-    A drain reads what is there at that moment, emits the lists that were held back and takes the
-    last snapshot. Raises InputError, OutputError, UsageError or DeploymentError: before anything
-    starts where an input, the output or the model is not sound, later where the disk is full.
+    A drain reads what is there at that moment, waits for the scores of its texts, emits the lists that
+    were held back and takes the last snapshot. `watch` is told the parts before the job starts. Raises
+    InputError, OutputError, UsageError or DeploymentError: before anything starts where an input, the
+    output or the model is not sound, later where the disk is full.
     """
     check_live(config)
-    score_feedback = scorer_of(config)
-    state = live_state(run_id)
+    scorer_of(config)
+    run = LiveRun(config, run_id, live_state(run_id))
     started = time.monotonic()
     output = local_path(config.output)
     with ExitStack() as running:
-        running.callback(forget_state, run_id)
-        running.callback(take_waiting, run_id)
-        running.enter_context(prepare_output(config.output, run_id, config.if_exists))
-        indexer = Reindexer(config, state.stop)
-        running.push(indexer.__exit__)
-        indexer.publish_first()
-        mode = check_if_exists(config.if_exists)
-        tables = running.enter_context(LiveTables(output, run_id, mode, config.snapshot_every_seconds, state))
-        indexer.__enter__()
-        state.started.set()
-        _run_pipeline(config, options, score_feedback, run_id)
-        state.begin_bundle()
+        for forget in (forget_state, forget_store, forget_queue, forget_followed):
+            running.callback(forget, run_id)
+        tables, indexer = _start(run, running, output)
+        if watch is not None:
+            watch(run)
+        run.state.started.set()
+        score_feedback = scorer_of(config) if run.lane is None else ScoreLate(run_id)
+        run_pipeline(config, options, score_feedback, run_id)
+        run.state.begin_bundle(run.state.cursor)
+        for puller in run.pullers:
+            puller.drain()
+            if puller.error is not None:
+                raise puller.error
         waiting = take_waiting(run_id)
         accounting = tables.close_books(waiting)
         return LiveReport(
             run_id=run_id,
             output=config.output,
             accounting=accounting,
-            lists=state.lists + len(waiting),
+            lists=run.state.lists + len(waiting),
             snapshots=tables.snapshots,
             failed_snapshots=tables.failures,
             rebuilds=indexer.rebuilds,
             failed_rebuilds=indexer.failures,
-            freshness=state.freshness_quantiles(),
-            unfinished=state.unfinished,
+            freshness=run.state.freshness_quantiles(),
+            unfinished=run.state.unfinished,
             index=read_pointer(output),
             seconds=time.monotonic() - started,
         )
+
+
+def _start(run: LiveRun, running: ExitStack, output: Path) -> tuple[LiveTables, Reindexer]:
+    """Everything that runs beside the pipeline, in the order in which it is needed."""
+    config, state, state_dir = run.config, run.state, state_folder(run.config)
+    running.enter_context(prepare_local(output, run.run_id, _allowed(config, state_dir)))
+    running.enter_context(sole_owner(state_dir))
+    begun = take_up(config, run.run_id, state)
+    spools = _pull(run, running, state_dir)
+    _follow(run, begun, spools)
+    trends = LiveTrends(output, config.trend_window_seconds * _MICROS, state.picture().trends)
+    folders = LiveFolders(output, state_dir, tuple(spools))
+    run.tables = tables = LiveTables(
+        folders,
+        run.run_id,
+        begun.if_exists,
+        config.snapshot_every_seconds,
+        state,
+        run.capture,
+        trends,
+        run.ready,
+    )
+    run.indexer = indexer = Reindexer(config, tables.take_now, lambda: state.books()[INPUT])
+    running.push(indexer.__exit__)
+    indexer.publish_first(begun.checkpoint is not None)
+    running.enter_context(tables)
+    if run.lane is not None:
+        running.enter_context(run.lane)
+    indexer.__enter__()
+    return tables, indexer
+
+
+def _allowed(config: JobConfig, state_dir: Path) -> IfExists:
+    """A restart appends, whatever the first start was told."""
+    return "append" if any((state_dir / "checkpoints").glob("[0-9]*")) else check_if_exists(config.if_exists)
+
+
+def _pull(run: LiveRun, running: ExitStack, state_dir: Path) -> list[Path]:
+    """Starts a puller for each source; returns the folders of their spools."""
+    folders = []
+    for uri in streams_of(run.config):
+        from pipeline.connectors import open_source  # its clients take their time to import
+
+        folder = folder_of(state_dir / "spool", uri)
+        puller = Puller(open_source(uri), Spool(folder), run.state.stop)
+        run.pullers.append(running.enter_context(puller))
+        folders.append(folder)
+    return folders
+
+
+def _follow(run: LiveRun, begun: TakenUp, spools: list[Path]) -> None:
+    config, limit = run.config, run.config.form.max_record_bytes
+    files, checkpoint = files_of(config), begun.checkpoint
+    if config.model != NO_MODEL:
+        behind = LiveLog(files, spools, limit, checkpoint.lane if checkpoint else None)
+        queue = score_queue(run.run_id)
+        run.lane = TextLane(config, behind, lambda: _scorer(config), run.state, queue)
+        waits = queue.ready.is_set
+    else:
+        waits = _never
+    log = LiveLog(files, spools, limit, run.state.cursor)
+    follow(run.run_id, Followed(log, waits, run.unfinished))
+
+
+def _never() -> bool:
+    return False
+
+
+def _scorer(config: JobConfig) -> TextScorer:
+    scorer = scorer_of(config).load()
+    assert scorer is not None  # there is no lane without a model
+    return scorer
 
 
 def check_engine(runner: str) -> None:
@@ -136,103 +277,9 @@ def check_live(config: JobConfig) -> None:
             "--allowed_lateness_seconds does not go with --streaming yet: it starts by reading the whole "
             "log, where all is late by the wall clock"
         )
-    check_followed(config.inputs)
+    for uri in streams_of(config):
+        parse_source(uri)
+    if files := files_of(config):
+        check_followed(files)
     if config.items:
         check_inputs(config.items)
-
-
-def _run_pipeline(
-    config: JobConfig, options: PipelineOptions, score_feedback: beam.PTransform, run_id: str
-) -> None:
-    pipeline = beam.Pipeline(ENGINE, options=options)
-    build_live(pipeline, config, score_feedback, run_id)
-    try:
-        with _engine_for_long():
-            pipeline.run().wait_until_finish()
-    except RuntimeError as error:
-        raise _told_plainly(error) from error
-
-
-@contextmanager
-def _engine_for_long() -> Iterator[None]:
-    """The engine without what it gathers for a short run."""
-    before = worker_handlers.STATE_CACHE_SIZE_MB, fn_runner.consolidate_monitoring_infos
-    pool = pa.default_memory_pool()
-    # The state is in this process anyway; a cache of it would only measure the size of each value.
-    worker_handlers.STATE_CACHE_SIZE_MB = 0
-    # It chains the metrics of all bundles lazily, to be added up at the end: some 50 kB a bundle, for ever.
-    fn_runner.consolidate_monitoring_infos = _no_metrics
-    # Arrow's own allocator keeps a little of every small file.
-    pa.set_memory_pool(pa.system_memory_pool())
-    try:
-        yield
-    finally:
-        worker_handlers.STATE_CACHE_SIZE_MB, fn_runner.consolidate_monitoring_infos = before
-        pa.set_memory_pool(pool)
-
-
-def _no_metrics(*infos: object, **how: object) -> tuple[()]:
-    return ()
-
-
-def _told_plainly(error: RuntimeError) -> Exception:
-    """The error of ours that the engine wrapped into the text of its own, or its own."""
-    for kind in (OutputError, InputError):
-        _, found, message = str(error).rpartition(f"{kind.__module__}.{kind.__name__}: ")
-        if found:
-            return kind(message.split("\n")[0].split(" [while running")[0])
-    return error
-
-
-def build_live(
-    pipeline: beam.Pipeline, config: JobConfig, score_feedback: beam.PTransform, run_id: str
-) -> None:
-    """Source, recommender and sinks, as one stage: this engine holds back all that lies behind a shuffle.
-
-    So no step may be a GroupByKey, a Flatten or wait for a side input or a timer; outputs that go to one
-    table are written apart.
-    """
-    records = pipeline | "FollowFeedback" >> follow_files(config.inputs, run_id, config.form.max_record_bytes)
-    parsed = records | "ParseFeedback" >> ParseFeedback(cleaning=config.cleaning)
-    cleaned = parsed.events | "CleanFeedback" >> CleanFeedback(config.cleaning)
-    made = build_live_recommender(
-        cleaned.events, score_feedback, recommender_config(config), config.refresh_every_seconds, run_id
-    )
-    lists = made["recommendations"] | "NoteLists" >> beam.ParDo(_NoteLists(run_id))
-    writes = {
-        "Lists": {"recommendations": lists, "scored_feedback": made["scored_feedback"]},
-        "Unread": {"dead_letters": parsed.dead_letters, "quarantine": parsed.quarantine},
-        "Unclean": {"dead_letters": cleaned.dead_letters, "quarantine": cleaned.quarantine},
-        "Unfit": {"dead_letters": made["dead_letters"], "quarantine": made["quarantine"]},
-    }
-    for name, tables in writes.items():
-        tables | f"Write{name}" >> WriteStream(config.output, run_id)
-    failed = made["dead_letters"] | "CountFailed" >> beam.Map(_count_dead_letter)
-    counts = (parsed.accounting, cleaned.accounting, failed, made["accounting"], made["suppressed"])
-    for number, counted in enumerate(counts):
-        counted | f"Account{number}" >> beam.ParDo(_Account(run_id))
-
-
-def _count_dead_letter(letter: DeadLetter) -> tuple[str, int]:
-    return DEAD_LETTERED + letter.error_code, 1
-
-
-class _WithState(beam.DoFn):
-    """Reaches the run's state in this process."""
-
-    def __init__(self, run_id: str) -> None:
-        self._run_id = run_id
-
-    def setup(self) -> None:
-        self._state: LiveState = live_state(self._run_id)
-
-
-class _NoteLists(_WithState):
-    def process(self, made: TopK) -> Iterator[TopK]:
-        self._state.listed(made.emitted_time)
-        yield made
-
-
-class _Account(_WithState):
-    def process(self, counted: tuple[str, int]) -> None:
-        self._state.count(*counted)

@@ -1,4 +1,10 @@
-"""The tables of an endless run on this machine: published every few seconds, with its books.
+"""The tables of an endless run on this machine: published every few seconds, with its books and trends.
+
+Each snapshot is one step for all that the run keeps. Between two bundles a picture is taken of the
+states, the places in the log and the books; it goes to disk as a checkpoint; then what the bundles up
+to there have left is folded into the tables, and what of the spool nobody needs any more is deleted.
+A start takes up the newest checkpoint, folds what belongs to it and drops what will run again: so a
+row stands once, whatever died in between.
 
 Where the folder holds tables already, `replace` leaves them to their readers until the log that is
 there has been read: the first snapshot then takes their place whole.
@@ -11,8 +17,9 @@ import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -21,25 +28,36 @@ from models.accounting import Accounting
 from models.errors import LivelistError, OutputError
 from models.records import Micros, TopK
 from models.table_columns import table_from_records
-from models.tables import QualityRow
+from models.tables import AlertRow, QualityRow
 from models.times import wall_clock
-from pipeline.live_state import LiveState
-from pipeline.output_folder import (
-    IfExists,
-    parquet_files,
-    settle,
-    staging_path,
-    stream_path,
-    unwritable,
-)
-from pipeline.shards import store_shard
+from pipeline.checkpoints import Checkpoint, oldest_lane, write_checkpoint
+from pipeline.live_state import Done, LiveState
+from pipeline.live_trends import LiveTrends
+from pipeline.output_folder import IfExists, parquet_files, settle, staging_path, stream_path, unwritable
+from pipeline.shards import leave_shard
 from pipeline.snapshots import take_snapshot
+from pipeline.spool import delete_read
 from pipeline.table_files import TableLimits, publish_shards, sort_rows
 
 #: So many snapshots in a row may fail; then the run drains and ends with the error.
 _MOST_FAILURES: Final = 3
 _POLL_SECONDS: Final = 0.1
+#: A bundle is over by then, or the engine stands still.
+_BUNDLE_SECONDS: Final = 120.0
+#: A checkpoint of many users takes its time: the next one follows so many times as long later.
+_REST: Final = 4.0
+#: Without feedback for so long, windows close by the wall clock.
+_IDLE_SECONDS: Final = 60.0
 _LOG: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LiveFolders:
+    """Where an endless run writes."""
+
+    output: Path
+    state_dir: Path
+    spools: tuple[Path, ...] = ()
 
 
 class LiveTables(AbstractContextManager["LiveTables"]):
@@ -50,20 +68,36 @@ class LiveTables(AbstractContextManager["LiveTables"]):
     """
 
     def __init__(
-        self, output: Path, run_id: str, if_exists: IfExists, every_seconds: float, state: LiveState
+        self,
+        folders: LiveFolders,
+        run_id: str,
+        if_exists: IfExists,
+        every_seconds: float,
+        state: LiveState,
+        capture: Callable[[Done, bool], Checkpoint],
+        trends: LiveTrends,
+        ready: Callable[[], bool],
     ) -> None:
-        self._output = output
+        self._folders = folders
+        self._output = folders.output
         self._run_id = run_id
         self._mode = if_exists
         self._every_seconds = every_seconds
         self._state = state
-        self._told: Counter[str] = Counter()
+        self._capture = capture
+        self._trends = trends
+        self._ready = ready  # whether the lists of the log that was there are made
+        self._told: Counter[str] = Counter(state.books())
         self._told_time: Micros = wall_clock()
         self._failed_in_a_row = 0
+        self._alerts: list[AlertRow] = []  # that other threads raised
+        self._lock = threading.Lock()  # one snapshot at a time
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="snapshots", daemon=True)
         self.snapshots = 0
         self.failures = 0
+        self.checkpoint: Path | None = None  # the newest
+        self.checkpoint_seconds = 0.0  # that it took
         self.error: OutputError | None = None  # that ended the run
 
     def __enter__(self) -> LiveTables:
@@ -74,27 +108,34 @@ class LiveTables(AbstractContextManager["LiveTables"]):
         self._thread.start()
         return self
 
+    def raise_alert(self, kind: str, subject: str, evidence: str) -> None:
+        """A row of `alerts` with the next snapshot: something that people should look at."""
+        self._alerts.append(AlertRow(kind, "job", subject, wall_clock(), evidence))
+
+    def take_now(self) -> Path | None:
+        """A snapshot at once; the folder of its checkpoint, None when no bundle ended in time."""
+        with self._lock:
+            return self._snapshot()
+
     def close_books(self, waiting: Sequence[TopK]) -> Accounting:
         """The end of a drain: lists that were held back, the sums, the last snapshot. Raises OutputError."""
         self._end_thread()
         if self.error is not None:
             raise self.error
-        accounting = Accounting(self._state.books())
+        done = self._state.picture()
+        accounting = Accounting(done.books)
         if waiting:
-            self._leave_shard("recommendations", waiting)
-        self._tell_counts()
-        self._leave_shard("quality", accounting.rows())
-        self._snapshot()
+            self._leave("recommendations", waiting, done.bundle)
+        self._leave("quality", accounting.rows(), done.bundle)
+        self._write_down(self._capture(done, self._mode == "replace"))
         return accounting
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._end_thread()
-        # What a run wrote that failed before it had read the log is no match for what stands.
-        if error is not None and self._mode == "append":
-            self._try_snapshot()
-        shutil.rmtree(stream_path(self._output, self._run_id), ignore_errors=True)
+        if error is None:
+            shutil.rmtree(stream_path(self._output, self._run_id), ignore_errors=True)
 
     def _publish_empty(self) -> None:
         start = f"{self._run_id}-start"
@@ -108,24 +149,22 @@ class LiveTables(AbstractContextManager["LiveTables"]):
     def _run(self) -> None:
         self._await_lists()
         while not self._ended.is_set():
-            if self._mode != "replace" or self._state.caught_up.is_set():
-                self._try_snapshot()
+            self._try_snapshot()
             if self._failed_in_a_row >= _MOST_FAILURES:
                 self._state.stop.set()
                 return
-            self._ended.wait(self._every_seconds)
+            self._ended.wait(max(self._every_seconds, _REST * self.checkpoint_seconds))
 
     def _await_lists(self) -> None:
         """Until the log that was there is in lists: the first ones do not wait for their interval to end."""
         deadline = time.monotonic() + self._every_seconds
         while time.monotonic() < deadline and not self._ended.wait(_POLL_SECONDS):
-            if self._state.caught_up.is_set():
+            if self._ready():
                 return
 
     def _try_snapshot(self) -> None:
         try:
-            self._tell_counts()
-            self._snapshot()
+            self.take_now()
         except Exception as error:  # a thread must not die in silence
             self.failures += 1
             self._failed_in_a_row += 1
@@ -133,32 +172,60 @@ class LiveTables(AbstractContextManager["LiveTables"]):
             if self._failed_in_a_row >= _MOST_FAILURES:
                 self.error = _output_error(self._output, error)
 
-    def _snapshot(self) -> None:
-        published = take_snapshot(self._output, self._run_id, if_exists=self._mode)
+    def _snapshot(self) -> Path | None:
+        taken: list[Checkpoint] = []
+
+        def take(done: Done) -> None:
+            taken.append(self._capture(done, self._mode == "replace"))
+            if self._state.caught_up.is_set():
+                self._state.forget_trends(self._trends.oldest_open(done))
+
+        if not self._state.between(take, 0 if self._ended.is_set() else _BUNDLE_SECONDS):
+            return None
+        return self._write_down(taken[0])
+
+    def _write_down(self, checkpoint: Checkpoint) -> Path:
+        done, began = checkpoint.done, time.monotonic()
+        self._tell_counts(done)
+        self._leave("trends", self._trends.rows(done), done.bundle)
+        if self._state.caught_up.is_set():
+            alerts, self._alerts = self._alerts, []
+            idle = time.time() - self._state.last_read > _IDLE_SECONDS
+            self._leave("alerts", [*alerts, *self._trends.alerts(done, idle)], done.bundle)
+        self.checkpoint = write_checkpoint(self._folders.state_dir, checkpoint)
+        self.checkpoint_seconds = time.monotonic() - began
+        if not checkpoint.replacing or self._ended.is_set() or self._ready():
+            self._fold(done.bundle)
+        for spool in self._folders.spools:
+            delete_read(spool, oldest_lane(self._folders.state_dir))
+        return self.checkpoint
+
+    def _fold(self, bundle: int) -> None:
+        published = take_snapshot(self._output, self._run_id, if_exists=self._mode, bundle=bundle)
         self._failed_in_a_row = 0
         if published is not None:
             self._mode = "append"
             self.snapshots += 1
         self._state.snapshot_time = time.time()
 
-    def _tell_counts(self) -> None:
+    def _tell_counts(self, done: Done) -> None:
         """Rows of what the bundles since the last call counted."""
-        books, now = self._state.books(), wall_clock()
+        books, now = done.books, wall_clock()
         since = {code: count - self._told[code] for code, count in books.items() if count != self._told[code]}
         if since:
             window = (self._told_time, now)
             rows = [
                 QualityRow(row.check, row.value, *window, row.threshold) for row in Accounting(since).rows()
             ]
-            self._leave_shard("quality", rows)
-        self._told, self._told_time = books, now
+            self._leave("quality", rows, done.bundle)
+        self._told, self._told_time = Counter(books), now
 
-    def _leave_shard(self, table: str, records: Sequence[QualityRow] | Sequence[TopK]) -> None:
-        rows = sort_rows(table, table_from_records(table, list(records), self._run_id))
-        try:
-            store_shard(stream_path(self._output, self._run_id) / table, table, rows)
-        except OSError as error:
-            raise unwritable(self._output, error) from error
+    def _leave(self, table: str, records: Sequence[object], bundle: int) -> None:
+        if records:
+            rows = table_from_records(table, records, self._run_id, wall_clock())
+            leave_shard(
+                self._output, self._run_id, table, sort_rows(table, rows), bundle, self._state.outboxes
+            )
 
     def _end_thread(self) -> None:
         self._ended.set()

@@ -134,24 +134,31 @@ def build_live_recommender(
     score_feedback: beam.PTransform,
     config: RecommenderConfig,
     refresh_every_seconds: float = 1.0,
-    wait_in: str = "",
+    keep_in: str = "",
+    panes_of_bundles: bool = False,
 ) -> dict[str, beam.PCollection]:
     """The endless form: lists follow the panes of event time, ranked by the index that is published.
 
     `events` carry their event times as timestamps. A list that shows nothing new is held back
     until it does, or until the drain. The index is learned by bounded runs over the same log.
 
-    Engines that keep no time are told by `wait_in`, a name of the run: there the panes are bundles,
-    nothing waits for a shuffle or a timer, and the launcher emits at the end what was held back.
+    Engines that keep no time are told by `keep_in`, a name of the run: there the panes are bundles,
+    nothing waits for a shuffle or a timer, what is kept is with the process, and the launcher emits
+    at the end what was held back. `panes_of_bundles` is for engines whose states and timers are live,
+    but which would keep something for every window of event time for ever.
     """
     scored = events | "ScoreFeedback" >> score_feedback
     joined = scored.scored | "UpdateUserState" >> UpdateUserState(
-        config.state, config.policy, refresh_every_seconds, keeps_time=not wait_in
+        config.state,
+        config.policy,
+        refresh_every_seconds,
+        keep_in=keep_in,
+        panes_of_bundles=panes_of_bundles,
     )
     refreshed = joined.refreshes | "RankLive" >> RankLive(
-        config.index_root, config.k, config.state, config.policy, config.ranking
+        config.index_root, config.k, config.state, config.policy, config.ranking, keep_in=keep_in
     )
-    emitted = refreshed | "SuppressUnchanged" >> SuppressUnchanged(wait_in)
+    emitted = refreshed | "SuppressUnchanged" >> SuppressUnchanged(keep_in)
     return {
         "recommendations": emitted.lists,
         "scored_feedback": joined.accepted | "DescribeAccepted" >> DescribeAccepted(config.policy),

@@ -1,9 +1,9 @@
-"""The item index of an endless run: learned from the log by the pure core, again and again.
+"""The item index of an endless run: learned from everybody's state by the pure core, again and again.
 
-A process of its own does it, at a lower priority, so that lists do not wait for it. Each time it
-reads the whole log, views every user and scores only texts that it has not met before; it holds
-those scores. So a rebuild costs what a bounded run over the log costs without its lists. It rests
-four times as long as the last rebuild took, whatever --reindex_every_seconds says.
+A process of its own does it, at a lower priority, so that lists do not wait for it. It reads the
+states and the vectors of texts from a checkpoint that is taken for it, never the log, and holds the
+scores of the catalogue's texts. It rests four times as long as the last rebuild took, whatever
+--reindex_every_seconds says.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -25,21 +26,24 @@ from types import TracebackType
 from typing import Final, NamedTuple
 
 from models.encoder.scorer import ScoringResult
-from models.errors import DeploymentError, InputError
+from models.errors import DeploymentError
 from models.ranking.index import ItemIndex, build_index, publish_index, read_pointer
 from models.ranking.log import encode_log
 from models.records import Item
-from models.views import UserView
+from models.state import UserState
+from models.views import accepted_events, view_events
+from pipeline.checkpoints import read_states, read_vectors
 from pipeline.config import JobConfig
-from pipeline.history import load_history, score_texts, vectors_of
-from pipeline.inputs import followed_files
+from pipeline.history import score_texts, vectors_of
+from pipeline.job import view_policy
 from pipeline.reading import read_items
-from transforms.build_index import TextVector, item_text
+from transforms.build_index import item_text, owned_vectors
 
 _REST: Final = 4.0  # of the last rebuild's duration
-#: A young log is learned anew, besides, when it has grown so much, but not sooner than so many seconds.
+#: A young job learns anew, besides, when so much more has come in, but not sooner than so many seconds.
 _GROWTH: Final = 1.5
 _SOONEST_SECONDS: Final = 2.0
+_POLL_SECONDS: Final = 0.2
 _NICENESS: Final = 5
 _START: Final = """
 import logging, sys
@@ -60,12 +64,26 @@ class Rebuilt(NamedTuple):
     error: str = ""
 
 
-def rebuild_index(config: JobConfig, known: dict[str, ScoringResult] | None = None) -> Path:
-    """Learns the index of the log as it is now, publishes it, and returns its folder.
+def rebuild_index(
+    config: JobConfig, checkpoint: Path | None, known: dict[str, ScoringResult] | None = None
+) -> Path:
+    """Learns the index of everybody's state in a checkpoint, publishes it, and returns its folder.
 
-    Without feedback it knows the catalogue only. Raises LivelistError.
+    Without a checkpoint it knows the catalogue only. `known` are texts of the catalogue that were
+    scored before; the others are added to it. Raises LivelistError.
     """
-    views, items, vectors, clock = _learned_from(config, {} if known is None else known)
+    states = {} if checkpoint is None else _states(checkpoint)
+    policy, ttl = view_policy(config), config.state.ttl_micros
+    clock = max((time for state in states.values() for time, _ in state.events), default=0)
+    views = [
+        view_events(user_id, accepted_events(states[user_id], policy, clock, ttl), policy)
+        for user_id in sorted(states)
+    ]
+    catalogue = read_items(config.items, config.form) if config.items else ()
+    items = [item for item in catalogue if isinstance(item, Item)]
+    vectors = vectors_of(score_texts(config, map(item_text, items), known), items)
+    if checkpoint is not None:
+        vectors += owned_vectors(read_vectors(checkpoint), items)
     build = Path(config.output) / "index" / f".build-{secrets.token_hex(6)}"
     try:
         build_index([encode_log(views)], items, vectors, config.index, clock, build)
@@ -74,60 +92,58 @@ def rebuild_index(config: JobConfig, known: dict[str, ScoringResult] | None = No
         shutil.rmtree(build, ignore_errors=True)
 
 
-def _learned_from(
-    config: JobConfig, known: dict[str, ScoringResult]
-) -> tuple[list[UserView], list[Item], list[TextVector], int]:
-    try:
-        history = load_history(config, known=known)
-        return history.views(), history.items, history.vectors, history.clock
-    except InputError:  # nothing accepted yet
-        catalogue = read_items(config.items, config.form) if config.items else ()
-        items = [item for item in catalogue if isinstance(item, Item)]
-        scores = score_texts(config, map(item_text, items), known)
-        return [], items, vectors_of(scores, items), 0
+def _states(checkpoint: Path) -> dict[str, UserState]:
+    decoded = ((user_id, UserState.decode(state)) for user_id, state in read_states(checkpoint))
+    return {user_id: state for user_id, state in decoded if state.events}
 
 
 class Reindexer(AbstractContextManager["Reindexer"]):
-    """Rebuilds the index while a run goes on. What fails is logged and counted, and tried again later."""
+    """Rebuilds the index while a run goes on. What fails is logged and counted, and tried again later.
 
-    def __init__(self, config: JobConfig, stop: threading.Event) -> None:
+    `take` makes a checkpoint of this moment, `events` tells how much the states have taken in.
+    """
+
+    def __init__(self, config: JobConfig, take: Callable[[], Path | None], events: Callable[[], int]) -> None:
         self._config = config
-        self._stop = stop
+        self._take = take
+        self._events = events
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reindex", daemon=True)
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
-        self._bytes = 0  # of the log at the last rebuild
+        self._learned = 0  # events, at the last rebuild
+        self._failed_last = False
         self._ended = 0.0
         self.rebuilds = 0
         self.failures = 0
         self.error = "the run ended"  # of the last failure
         self.last: Rebuilt | None = None
 
-    def publish_first(self) -> None:
-        """Returns when an index is published that knows items, or when the run is to stop.
+    @property
+    def knows_items(self) -> bool:
+        """Whether the index that serves has something to list."""
+        return self.last is not None and self.last.items > 0
 
-        With --reindex_every_seconds 0 that is the one that is published already, if one is. Raises
-        DeploymentError when that is not sound, or the log's cannot be built.
+    @property
+    def settled(self) -> bool:
+        """Whether what came in so far can change nothing about that, or the index cannot be built."""
+        return self.knows_items or self._events() <= self._learned or self._failed_last
+
+    def publish_first(self, restarted: bool) -> None:
+        """Returns when an index is published: one that knows the catalogue only, until states are there.
+
+        With --reindex_every_seconds 0, and after a restart, it is the one that is published already,
+        if one is. Raises DeploymentError when that is not sound, or none can be built.
         """
         _clear_builds(self._config)
         published = read_pointer(Path(self._config.output))
-        if published is not None and not self._config.reindex_every_seconds:
-            ItemIndex.open(published)
-            return
-        while True:
-            rebuilt = self._rebuild()
-            if rebuilt is None:
-                raise DeploymentError(f"the item index cannot be built: {self.error}")
-            if rebuilt.items or self._stop.is_set():
-                return
-            self._await_growth()
+        if published is not None and (restarted or not self._config.reindex_every_seconds):
+            self.last = Rebuilt(published.name, ItemIndex.open(published).items, 0.0)
+        elif self._rebuild(None) is None:
+            raise DeploymentError(f"the item index cannot be built: {self.error}")
 
     def __enter__(self) -> Reindexer:
-        if self._config.reindex_every_seconds:
-            self._thread.start()
-        else:
-            self._end_process()
+        self._thread.start()
         return self
 
     def __exit__(
@@ -139,33 +155,33 @@ class Reindexer(AbstractContextManager["Reindexer"]):
         self._end_process()
 
     def _run(self) -> None:
-        while not self._closing.wait(1.0):
+        while not self._closing.wait(_POLL_SECONDS):
             try:
-                if self._due():
-                    self._rebuild()
+                if self._due() and (checkpoint := self._take()) is not None:
+                    self._rebuild(checkpoint)
+                if not self._config.reindex_every_seconds and self.knows_items:
+                    self._end_process()
+                    return
             except Exception as error:  # whatever it is, the job goes on with the index that it has
                 self._failed(repr(error))
 
     def _due(self) -> bool:
         rested = time.monotonic() - self._ended
         took = self.last.seconds if self.last else 0.0
-        if self._stop.is_set() or rested < max(_SOONEST_SECONDS, _REST * took):
+        events = self._events()
+        if not self.knows_items:
+            return events > self._learned and rested > _SOONEST_SECONDS * self._failed_last
+        if not self._config.reindex_every_seconds or rested < max(_SOONEST_SECONDS, _REST * took):
             return False
-        size = log_bytes(self._config)
         if rested >= self._config.reindex_every_seconds:
-            return size != self._bytes
-        return size >= _GROWTH * self._bytes
+            return events != self._learned
+        return events >= _GROWTH * self._learned
 
-    def _await_growth(self) -> None:
-        while not self._stop.wait(0.2):
-            if log_bytes(self._config) != self._bytes:
-                return
-
-    def _rebuild(self) -> Rebuilt | None:
+    def _rebuild(self, checkpoint: Path | None) -> Rebuilt | None:
         """One rebuild in the other process; None when it failed."""
-        size = log_bytes(self._config)
+        events = self._events()
         try:
-            rebuilt = self._ask()
+            rebuilt = self._ask(checkpoint)
         except (EOFError, OSError) as error:
             rebuilt = Rebuilt("", 0, 0.0, f"its process ended ({error!r})")
             self._end_process()
@@ -175,16 +191,16 @@ class Reindexer(AbstractContextManager["Reindexer"]):
         if rebuilt.error:
             self._failed(rebuilt.error)
             return None
-        self.last, self._bytes = rebuilt, size
+        self.last, self._learned, self._failed_last = rebuilt, events, False
         self.rebuilds += 1
         return rebuilt
 
-    def _ask(self) -> Rebuilt | None:
+    def _ask(self, checkpoint: Path | None) -> Rebuilt | None:
         """The answer of the process; None when the run ends first."""
         if self._connection is None:
             self._start_process()
         assert self._connection is not None
-        self._connection.send(None)
+        self._connection.send(checkpoint)
         while not self._connection.poll(0.1):
             if self._closing.is_set():
                 return None
@@ -219,6 +235,7 @@ class Reindexer(AbstractContextManager["Reindexer"]):
 
     def _failed(self, error: str) -> None:
         self.failures += 1
+        self._failed_last = True
         self.error = error
         _LOG.error("the item index was not rebuilt, the old one serves on: %s", error)
 
@@ -228,17 +245,6 @@ def _clear_builds(config: JobConfig) -> None:
     for left in (Path(config.output) / "index").glob(".*"):
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
-
-
-def log_bytes(config: JobConfig) -> int:
-    """How long the log and the catalogue are now."""
-    total = 0
-    for path in (*followed_files(config.inputs), *config.items):
-        try:
-            total += os.path.getsize(path)
-        except OSError:
-            continue
-    return total
 
 
 def serve_rebuilds(connection: Connection) -> None:
@@ -251,16 +257,16 @@ def serve_rebuilds(connection: Connection) -> None:
     try:
         config: JobConfig = connection.recv()
         while True:
-            connection.recv()
-            connection.send(_served(config, known))
+            checkpoint: Path | None = connection.recv()
+            connection.send(_served(config, checkpoint, known))
     except (EOFError, OSError):
         return
 
 
-def _served(config: JobConfig, known: dict[str, ScoringResult]) -> Rebuilt:
+def _served(config: JobConfig, checkpoint: Path | None, known: dict[str, ScoringResult]) -> Rebuilt:
     began = time.monotonic()
     try:
-        index = ItemIndex.open(rebuild_index(config, known))
+        index = ItemIndex.open(rebuild_index(config, checkpoint, known))
     except Exception as error:
         return Rebuilt("", 0, time.monotonic() - began, f"{type(error).__name__}: {error}")
     return Rebuilt(index.version, index.items, time.monotonic() - began)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,10 +13,13 @@ import pyarrow as pa
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
+from models.records import Micros
 from models.table_columns import table_from_records
+from models.times import wall_clock
 from pipeline import remote_output
+from pipeline.live_state import live_state
 from pipeline.output_folder import is_local, local_path, staging_path, stream_path, sync_file, unwritable
-from pipeline.table_files import Shard, TableLimits, sort_rows, write_rows
+from pipeline.table_files import Shard, TableLimits, link_file, sort_rows, write_rows
 
 #: Records turned into Arrow at a time; bounds the objects that a bundle holds.
 _RECORDS_PER_BATCH: Final = 2_000
@@ -51,11 +54,15 @@ class WriteShards(beam.DoFn):
             yield WindowedValue(self._write(), window.max_timestamp(), [window])
 
     def _batch(self) -> None:
-        batch = table_from_records(self._table, self._records, self._run_id)
+        batch = table_from_records(self._table, self._records, self._run_id, self._written())
         self._batches.append(batch)
         self._rows += len(batch)
         self._bytes += batch.nbytes
         self._records = []
+
+    def _written(self) -> Micros | None:
+        """None: what a bounded run makes does not tell when."""
+        return None
 
     def _write(self) -> Shard:
         rows = sort_rows(self._table, pa.concat_tables(self._batches))
@@ -68,7 +75,10 @@ class WriteShards(beam.DoFn):
 
 
 class WriteStreamShards(WriteShards):
-    """The same for an endless run: nothing is emitted, a snapshot finds the shards on the disk."""
+    """The same for an endless run: nothing is emitted, a snapshot finds the shards on the disk.
+
+    They are named by the bundle that wrote them, where one process runs the bundles one by one.
+    """
 
     def process(self, record: object) -> None:  # type: ignore[override]
         list(super().process(record))
@@ -76,14 +86,13 @@ class WriteStreamShards(WriteShards):
     def finish_bundle(self) -> None:  # type: ignore[override]
         list(super().finish_bundle())
 
+    def _written(self) -> Micros | None:
+        return wall_clock()
+
     def _store(self, rows: pa.Table) -> str:
-        folder = stream_path(local_path(self._output), self._run_id) / self._table
-        try:
-            path = store_shard(folder, self._table, rows)
-            sync_file(path)
-        except OSError as error:
-            raise unwritable(self._output, error) from error
-        return str(path)
+        state = live_state(self._run_id)
+        output = local_path(self._output)
+        return str(leave_shard(output, self._run_id, self._table, rows, state.bundle, state.outboxes))
 
 
 def write_shard(output: str, run_id: str, table: str, rows: pa.Table) -> str:
@@ -96,10 +105,24 @@ def write_shard(output: str, run_id: str, table: str, rows: pa.Table) -> str:
         raise unwritable(output, error) from error
 
 
-def store_shard(folder: Path, table: str, rows: pa.Table) -> Path:
+def leave_shard(
+    output: Path, run_id: str, table: str, rows: pa.Table, bundle: int, outboxes: Sequence[Path] = ()
+) -> Path:
+    """Writes sorted rows for the next snapshot, and for every sink; on disk on return. Raises OutputError."""
+    try:
+        path = store_shard(stream_path(output, run_id) / table, table, rows, f"{bundle:012d}-")
+        sync_file(path)
+        for outbox in outboxes:
+            link_file(path, outbox / f"{path.stem[:13]}{table}{path.stem[12:]}.parquet")
+    except OSError as error:
+        raise unwritable(output, error) from error
+    return path
+
+
+def store_shard(folder: Path, table: str, rows: pa.Table, prefix: str = "") -> Path:
     """Writes sorted rows under a name that no other attempt has; the name appears with the last byte."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{secrets.token_hex(12)}.shard"
+    path = folder / f"{prefix}{secrets.token_hex(12)}.shard"
     partial = path.with_suffix(".partial")
     write_rows(table, rows, partial)
     os.replace(partial, path)

@@ -26,9 +26,11 @@ from types import TracebackType
 from typing import Final
 
 import apache_beam as beam
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from models.errors import LivelistError, UsageError
+from models.records import Micros
 from pipeline.output_folder import (
     STREAM,
     IfExists,
@@ -78,9 +80,15 @@ class WriteStream(beam.PTransform):
 
 
 def take_snapshot(
-    output: Path, run_id: str, limits: TableLimits | None = None, if_exists: IfExists = "append"
+    output: Path,
+    run_id: str,
+    limits: TableLimits | None = None,
+    if_exists: IfExists = "append",
+    bundle: int | None = None,
 ) -> tuple[TableReceipt, ...] | None:
     """Folds the shards that bundles have left into the tables; None when there are none.
+
+    With `bundle` only those of the bundles up to that one.
 
     With `replace` they become the tables, and all that stood there goes in the same step. Any process
     may call it at any time; of two at once, one does the work. Raises OutputError, and then every
@@ -88,7 +96,7 @@ def take_snapshot(
     """
     stream = stream_path(output, run_id)
     with _sole(stream) as alone:
-        shards = _shards_in(stream) if alone else []
+        shards = _shards_in(stream, bundle) if alone else []
         if not shards:
             return None
         publication = f"{run_id}-{time.time_ns() // 1000:016d}"
@@ -120,8 +128,27 @@ def _sole(stream: Path) -> Iterator[bool]:
         os.close(lock)
 
 
-def _shards_in(stream: Path) -> list[Shard]:
-    return [_shard(path) for path in sorted(stream.glob("*/*.shard"))]
+def drop_shards(stream: Path, after: int) -> Micros:
+    """Deletes the shards of bundles beyond `after`, which run again; returns the highest list version."""
+    highest = 0
+    for path in stream.glob("*/*.shard"):
+        if _bundle_of(path) <= after:
+            continue
+        if path.parent.name == "recommendations":
+            versions = pq.read_table(path, columns=["state_version"], partitioning=None)["state_version"]
+            highest = max(highest, pc.max(versions).as_py() or 0)
+        path.unlink()
+    return highest
+
+
+def _bundle_of(path: Path) -> int:
+    number, dash, _ = path.name.partition("-")
+    return int(number) if dash else 0
+
+
+def _shards_in(stream: Path, bundle: int | None) -> list[Shard]:
+    paths = sorted(stream.glob("*/*.shard"))
+    return [_shard(path) for path in paths if bundle is None or _bundle_of(path) <= bundle]
 
 
 def _shard(path: Path) -> Shard:

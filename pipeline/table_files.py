@@ -82,9 +82,15 @@ def read_rows(name: str, paths: Sequence[Path], bounds: pc.Expression | None = N
     """The rows of several files of one table, in the order of the files."""
     parts = [pq.read_table(path, filters=bounds, partitioning=None) for path in paths]
     schema = SCHEMAS[name]
-    return pa.concat_tables(
-        [schema.empty_table(), *(part.select(schema.names).cast(schema) for part in parts)]
-    )
+    return pa.concat_tables([schema.empty_table(), *(_as_of_now(part, schema) for part in parts)])
+
+
+def _as_of_now(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Rows of a file that an earlier release wrote lack the columns that were added at the end."""
+    for field in schema:
+        if field.nullable and field.name not in rows.column_names:
+            rows = rows.append_column(field, pa.nulls(len(rows), field.type))
+    return rows.select(schema.names).cast(schema)
 
 
 def _open_writer(name: str, path: Path | str | pa.NativeFile) -> pq.ParquetWriter:
@@ -116,7 +122,7 @@ def publish_shards(
     staging = staging_path(output, publication)
     shutil.rmtree(staging / "tables", ignore_errors=True)  # of an attempt that failed
     staging.mkdir(parents=True, exist_ok=True)
-    steps, receipts = build_tables(output, publication, if_exists, shards, limits)
+    steps, receipts = build_tables(output, publication, if_exists, shards, limits, publication != run_id)
     steps += stage_query_files(staging)
     if publication != run_id:
         steps += [Step("delete", "", os.path.relpath(shard.path, output)) for shard in shards]
@@ -125,13 +131,20 @@ def publish_shards(
 
 
 def build_tables(
-    output: Path, run_id: str, if_exists: IfExists, shards: Sequence[Shard], limits: TableLimits
+    output: Path,
+    run_id: str,
+    if_exists: IfExists,
+    shards: Sequence[Shard],
+    limits: TableLimits,
+    endless: bool = False,
 ) -> tuple[list[Step], list[TableReceipt]]:
     """Writes every table of a run below its staging folder, complete and sorted.
 
+    The trends of an `endless` run take the place of what it told of the same windows before.
+
     Returns the steps that publish them. Nothing that a reader sees is touched. Raises OSError.
     """
-    builder = _Builder(output, run_id, if_exists, limits)
+    builder = _Builder(output, run_id, if_exists, limits, endless)
     for name in WRITTEN_TABLES:
         builder.build(name, [shard for shard in shards if shard.table == name])
     order = {name: place for place, name in enumerate(TABLES)}
@@ -141,8 +154,11 @@ def build_tables(
 
 
 class _Builder:
-    def __init__(self, output: Path, run_id: str, if_exists: IfExists, limits: TableLimits) -> None:
+    def __init__(
+        self, output: Path, run_id: str, if_exists: IfExists, limits: TableLimits, endless: bool
+    ) -> None:
         self._output = output
+        self._endless = endless
         self._staging = staging_path(output, run_id)
         self._run_id = run_id
         self._append = if_exists == "append"
@@ -157,6 +173,10 @@ class _Builder:
             self._leave(name, old)
         elif name == "recommendations":
             self._build_lists(shards, old)
+        elif name == "trends" and self._endless:
+            files = self._files(name, self._limits.file_bytes)
+            files.write(sort_rows(name, _newest_of_each(name, [*old, *_paths(shards)])))
+            self._finish(name, files)
         elif len(shards) == 1 and not self._append:
             files = self._files(name, self._limits.file_bytes)
             files.adopt(Path(shards[0].path), shards[0].rows)
@@ -233,7 +253,16 @@ class _Builder:
         yield field >= cuts[-1]
 
 
-def _link(path: Path, target: Path) -> None:
+def _newest_of_each(name: str, paths: Sequence[Path]) -> pa.Table:
+    """Of the rows with one key, which is the table's order, that of the last file."""
+    rows = read_rows(name, paths)
+    numbered = rows.append_column("_number", pa.array(range(len(rows)), pa.int64()))
+    last = numbered.group_by(list(SORT_KEYS[name])).aggregate([("_number", "max")])
+    return rows.take(last["_number_max"])
+
+
+def link_file(path: Path, target: Path) -> None:
+    """The same file under another name, copied where the disk knows no hard links."""
     try:
         os.link(path, target)
     except OSError:  # a disk without hard links
@@ -294,12 +323,12 @@ class _TableFiles:
 
     def keep(self, path: Path) -> None:
         """Takes over a published file, without copying it where the disk allows."""
-        _link(path, self._folder / path.name)
+        link_file(path, self._folder / path.name)
         self._kept += 1
 
     def adopt(self, shard: Path, rows: int) -> None:
         """Takes a lone shard, which is sorted already, as it is."""
-        _link(shard, self._next_path())  # the shard stays, for another attempt at publishing
+        link_file(shard, self._next_path())  # the shard stays, for another attempt at publishing
         self.rows += rows
 
     def write(self, rows: pa.Table) -> None:

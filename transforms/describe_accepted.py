@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import apache_beam as beam
 
 from models.pane import EventCopy
-from models.records import ITEM_KINDS, TextScore
+from models.records import ITEM_KINDS, SCORE_FOLLOWS, TextScore
 from models.tables import ScoredRow
 from models.value import NO_OPINION, STRENGTH_BY_CODE, RatingScale, opinion_of
 from models.views import ViewPolicy, effective_ratings
@@ -18,7 +18,7 @@ _ITEM_CODES = range(len(ITEM_KINDS))
 
 @dataclass
 class DescribeAccepted(beam.PTransform):
-    """PCollection[(user_id, list[EventCopy])] -> PCollection[ScoredRow]."""
+    """PCollection[(user_id, list[EventCopy])] -> PCollection[ScoredRow]; none for what awaits its score."""
 
     policy: ViewPolicy = field(default_factory=ViewPolicy)
 
@@ -34,7 +34,8 @@ class _DescribeEvents(beam.DoFn):
         user_id, copies = element
         ratings = effective_ratings([copy.event for copy in copies], self._policy, None)
         for copy in copies:
-            yield describe(user_id, copy, ratings.get(copy.event.slot), self._policy.rating_scale)
+            if copy.phase != SCORE_FOLLOWS:
+                yield describe(user_id, copy, ratings.get(copy.event.slot), self._policy.rating_scale)
 
 
 def describe(user_id: str, copy: EventCopy, rating: float | None, scale: RatingScale) -> ScoredRow:

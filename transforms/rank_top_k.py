@@ -16,6 +16,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from models.errors import DeploymentError
 from models.lists import tombstone, top_k
+from models.pane import MOST_TRIGGERS
 from models.ranking.config import RankingConfig
 from models.ranking.index import ItemIndex, read_pointer
 from models.ranking.ranker import rank
@@ -23,6 +24,7 @@ from models.records import MICROS_PER_SECOND, Micros, TopK
 from models.state import StateConfig, UserState
 from models.times import wall_clock
 from models.views import RatingStatistics, UserView, ViewPolicy, view_user
+from transforms.live_store import live_store
 from transforms.update_state import UserRefresh
 
 _LOG: Final = logging.getLogger(__name__)
@@ -188,6 +190,9 @@ class RankLive(beam.PTransform):
     the old index serves until the new one is verified, and a broken one is never used. The
     clock of a list is the later of the index's and the user's newest event, so that a list
     is a function of state and index alone.
+
+    On an engine without time, `keep_in` is the run whose LiveStore names the users whose lists are
+    to be made anew: those that had none, while the index knew no item, besides.
     """
 
     index_root: str
@@ -196,10 +201,16 @@ class RankLive(beam.PTransform):
     policy: ViewPolicy = field(default_factory=ViewPolicy)
     ranking: RankingConfig = field(default_factory=RankingConfig)
     poll_seconds: float = 1.0
+    keep_in: str = ""
 
     def expand(self, refreshes: beam.PCollection[UserRefresh]) -> beam.PCollection[TopK]:
         maker = ListMaker(self.k, self.state, self.policy, self.ranking)
-        return refreshes | "RankNewest" >> beam.ParDo(_RankNewest(maker, self.index_root, self.poll_seconds))
+        ranker = (
+            _RankKept(maker, self.index_root, self.poll_seconds, self.keep_in)
+            if self.keep_in
+            else _RankNewest(maker, self.index_root, self.poll_seconds)
+        )
+        return refreshes | "RankNewest" >> beam.ParDo(ranker)
 
 
 class _RankNewest(_RankInBatches):
@@ -226,6 +237,42 @@ class _RankNewest(_RankInBatches):
         clock = max(self._index.clock, newest)
         self._waiting.append(_Request(refresh, refresh.state, clock, refresh.window_end, False))
         yield from self._made()
+
+
+class _RankKept(_RankNewest):
+    """The same, with the users of the process's own store whose lists are to be made anew."""
+
+    def __init__(self, maker: ListMaker, index_root: str, poll_seconds: float, run_id: str) -> None:
+        super().__init__(maker, index_root, poll_seconds)
+        self._run_id = run_id
+
+    def setup(self) -> None:
+        super().setup()
+        self._store = live_store(self._run_id)
+
+    def process(self, refresh: UserRefresh) -> Iterator[TopK]:
+        if not self._index.items and not refresh.erased:
+            self._store.relist.add(refresh.user_id)
+            return
+        self._store.relist.discard(refresh.user_id)
+        yield from super().process(refresh)
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        if self._index.items and self._store.relist:
+            users, self._store.relist = sorted(self._store.relist), set()
+            for user_id in users:
+                for made in self._relisted(user_id):
+                    yield GlobalWindows.windowed_value(made)
+        yield from super().finish_bundle()
+
+    def _relisted(self, user_id: str) -> Iterator[TopK]:
+        encoded = self._store.states.get(user_id)
+        state = UserState.decode(encoded) if encoded else UserState()
+        if state.events:
+            self._store.next_version(state)
+            self._store.states[user_id] = state.encode()
+            triggers = tuple(event_id for _, event_id in sorted(state.events)[-MOST_TRIGGERS:])
+            yield from super().process(UserRefresh(user_id, state, triggers, None, False))
 
 
 def open_published(root: str) -> ItemIndex:

@@ -23,8 +23,10 @@ from apache_beam.transforms.window import GlobalWindow
 
 from models.lists import decode_list, encode_list
 from models.records import TopK
+from transforms.live_store import live_store
 
 SUPPRESSED: Final = "note.suppressed_unchanged"  # the code in the accounting
+ORDER_BYTES: Final = 16  # of the hash that tells whether a list shows something new
 
 
 @dataclass
@@ -33,18 +35,18 @@ class SuppressUnchanged(beam.PTransform):
 
     A list whose items and order equal the last one emitted for the user waits in the state;
     the newest that waits is emitted on drain, so that scores, reasons and versions end fresh.
-    Endless runs only. An engine that fires timers early cannot know a drain: there `wait_in` names
+    Endless runs only. An engine that fires timers early cannot know a drain: there `keep_in` names
     the run, the lists wait in this process, and the launcher asks `take_waiting` for them at the end.
     """
 
-    wait_in: str = ""
+    keep_in: str = ""
 
     def expand(self, lists: beam.PCollection[TopK]) -> DoOutputsTuple:
         return (
             lists
             | "KeyListByUser" >> beam.Map(_by_user).with_output_types(tuple[str, bytes])
             | "HoldUnchanged"
-            >> beam.ParDo(_HoldInProcess(self.wait_in) if self.wait_in else _HoldUnchanged())
+            >> beam.ParDo(_HoldInProcess(self.keep_in) if self.keep_in else _HoldUnchanged())
             .with_output_types(TopK, accounting=tuple[str, int])
             .with_outputs("accounting", main="lists")
         )
@@ -94,37 +96,34 @@ class _HoldUnchanged(beam.DoFn):
 class _HoldInProcess(beam.DoFn):
     """The same without a timer: what waits is with the process, which outlives the bundles."""
 
-    SHOWN = ReadModifyWriteStateSpec("shown", BytesCoder())
-    _SHOWN = cast(ReadModifyWriteRuntimeState, beam.DoFn.StateParam(SHOWN))
-
     def __init__(self, run_id: str) -> None:
         self._run_id = run_id
 
-    def process(
-        self, element: tuple[str, bytes], shown: ReadModifyWriteRuntimeState = _SHOWN
-    ) -> Iterator[TopK | TaggedOutput]:
+    def setup(self) -> None:
+        self._store = live_store(self._run_id)
+
+    def process(self, element: tuple[str, bytes]) -> Iterator[TopK | TaggedOutput]:
         user_id, encoded = element
         made = decode_list(encoded)
-        order = _order_of(made)
-        waiting = _waiting.setdefault(self._run_id, {})
-        if not made.tombstone and shown.read() == order:
-            waiting[user_id] = encoded
+        order, store = _order_of(made), self._store
+        unchanged = not made.tombstone and store.shown.get(user_id, b"")[:ORDER_BYTES] == order
+        # The index is that of the list that will be emitted at the latest.
+        store.shown[user_id] = order + made.index_version.encode()
+        if unchanged:
+            store.waiting[user_id] = encoded
             yield TaggedOutput("accounting", (SUPPRESSED, 1))
             return
-        shown.write(order)
-        waiting.pop(user_id, None)
+        store.waiting.pop(user_id, None)
         yield made
-
-
-_waiting: Final[dict[str, dict[str, bytes]]] = {}  # run -> user -> the newest list that waits
 
 
 def take_waiting(run_id: str) -> list[TopK]:
     """The lists that wait in this process, by user_id; they wait no longer."""
-    waiting = _waiting.pop(run_id, {})
+    store = live_store(run_id)
+    waiting, store.waiting = store.waiting, {}
     return [decode_list(waiting[user_id]) for user_id in sorted(waiting)]
 
 
 def _order_of(made: TopK) -> bytes:
     """What is compared: one byte string per order of items, 16 bytes whatever their number."""
-    return blake2b(msgpack.packb([item.item_id for item in made.items]), digest_size=16).digest()
+    return blake2b(msgpack.packb([item.item_id for item in made.items]), digest_size=ORDER_BYTES).digest()

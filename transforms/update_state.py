@@ -38,6 +38,7 @@ from models.records import MICROS_PER_SECOND, DeadLetter, Micros, ScoredFeedback
 from models.state import StateConfig, UserState
 from models.times import wall_clock
 from models.views import ViewPolicy
+from transforms.live_store import live_store
 
 STAGE: Final = "update_state"
 _Pane: TypeAlias = tuple[str, tuple[int, list[bytes]]]  # user, (window end, encoded copies)
@@ -90,14 +91,15 @@ class UpdateUserState(beam.PTransform):
     are (code, count); `newest` are the newest accepted event times of bundles, in
     microseconds. `refresh_every_seconds` is the event-time window whose panes refresh
     a list in streaming; None groups a bounded run as a whole. On an engine that does not keep
-    time (see `keeps_time`) the panes are the bundles, and no state expires.
+    time (see `keep_in`) the panes are the bundles, and no state expires.
     """
 
     state: StateConfig
     policy: ViewPolicy
     refresh_every_seconds: float | None = None
     early_firing_seconds: int = 0  # Beam takes whole seconds; 0: as soon as the runner can
-    keeps_time: bool = True  # False: an engine whose shuffles wait for the end and whose timers do not
+    keep_in: str = ""  # for an engine that keeps no time: the run whose LiveStore holds the states
+    panes_of_bundles: bool = False  # endless runs: bundles are the panes, the states are the engine's
     allowed_lateness: Micros | None = None  # older events are late: before the clock, see `_oldest`
     now: Micros | None = None  # the clock of lateness in a bounded run; None: the newest event_time
 
@@ -110,8 +112,11 @@ class UpdateUserState(beam.PTransform):
                 _JoinPane(self.state, self.policy), beam.pvalue.AsSingleton(self._oldest(keyed.times))
             )
         else:
-            join_state = _JoinState if self.keeps_time else _JoinBundle
-            join = beam.ParDo(join_state(self.state, self.policy, self.allowed_lateness))
+            join = beam.ParDo(
+                _JoinBundle(self.state, self.policy, self.allowed_lateness, self.keep_in)
+                if self.keep_in
+                else _JoinState(self.state, self.policy, self.allowed_lateness)
+            )
         return self._panes(keyed.keyed) | "JoinState" >> join.with_output_types(
             UserRefresh,
             accepted=tuple[str, list[EventCopy]],
@@ -132,7 +137,7 @@ class UpdateUserState(beam.PTransform):
 
     def _panes(self, keyed: beam.PCollection[tuple[str, bytes]]) -> beam.PCollection[_Pane]:
         seconds = self.refresh_every_seconds
-        if seconds is not None and not self.keeps_time:
+        if seconds is not None and (self.keep_in or self.panes_of_bundles):
             return keyed | "GroupBundle" >> beam.ParDo(_GroupBundle(seconds))
         if seconds is not None:
             keyed = keyed | "WindowPanes" >> self._pane_window(seconds)
@@ -244,6 +249,9 @@ class _JoinPane(beam.DoFn):
         if self._newest is not None:
             yield TaggedOutput("newest", GlobalWindows.windowed_value(self._newest))
 
+    def _advance(self, state: UserState) -> None:
+        state.next_version(wall_clock())
+
     def _join(self, element: _Pane, state: UserState, oldest: Micros) -> Iterator[UserRefresh | TaggedOutput]:
         user_id, (window_end, encoded_copies) = element
         copies = [EventCopy.decode(copy) for copy in encoded_copies]
@@ -256,7 +264,7 @@ class _JoinPane(beam.DoFn):
         for copy, code, evidence in result.quarantined:
             yield TaggedOutput("quarantine", quarantined(user_id, copy, code, evidence))
         if result.listed or result.erased:
-            state.next_version(wall_clock())
+            self._advance(state)
             yield UserRefresh(user_id, state, result.triggers, window_end or None, result.erased)
 
 
@@ -267,25 +275,32 @@ class _JoinEndless(_JoinPane):
         super().__init__(config, policy)
         self._allowed = _FOREVER if allowed_lateness is None else allowed_lateness
 
-    def _join_stored(
-        self, element: _Pane, stored: ReadModifyWriteRuntimeState
-    ) -> Iterator[UserRefresh | TaggedOutput]:
-        encoded = stored.read()
+    def _join_encoded(self, element: _Pane, encoded: bytes | None) -> Iterator[UserRefresh | TaggedOutput]:
         self._state = UserState.decode(encoded) if encoded else UserState()
         yield from self._join(element, self._state, wall_clock() - self._allowed)
-        stored.write(self._state.encode())
 
 
 class _JoinBundle(_JoinEndless):
-    """The step of an endless run without timers: the state of a user who left stays until a restart."""
+    """The step of an endless run without timers: states are with the process, and stay there."""
 
-    STATE = ReadModifyWriteStateSpec("user_state", BytesCoder())
-    _STORED = cast(ReadModifyWriteRuntimeState, beam.DoFn.StateParam(STATE))
+    def __init__(
+        self, config: StateConfig, policy: ViewPolicy, allowed_lateness: Micros | None, run_id: str
+    ) -> None:
+        super().__init__(config, policy, allowed_lateness)
+        self._run_id = run_id
 
-    def process(
-        self, element: _Pane, stored: ReadModifyWriteRuntimeState = _STORED
+    def setup(self) -> None:
+        self._store = live_store(self._run_id)
+
+    def process(  # type: ignore[override]
+        self, element: _Pane
     ) -> Iterator[UserRefresh | TaggedOutput]:
-        yield from self._join_stored(element, stored)
+        user_id = element[0]
+        yield from self._join_encoded(element, self._store.states.get(user_id))
+        self._store.states[user_id] = self._state.encode()
+
+    def _advance(self, state: UserState) -> None:
+        self._store.next_version(state)
 
 
 class _JoinState(_JoinEndless):
@@ -306,7 +321,8 @@ class _JoinState(_JoinEndless):
         stored: ReadModifyWriteRuntimeState = _STORED,
         expiry: RuntimeTimer = _EXPIRY,
     ) -> Iterator[UserRefresh | TaggedOutput]:
-        yield from self._join_stored(element, stored)
+        yield from self._join_encoded(element, stored.read())
+        stored.write(self._state.encode())
         if self._state.events:
             expiry.set(Timestamp(micros=max(self._state.events)[0] + self._config.ttl_micros))
 

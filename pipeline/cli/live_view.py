@@ -116,8 +116,8 @@ def print_live_report(report: LiveReport, console: Console) -> None:
         (report.output, "bold"),
     )
     if report.freshness is not None:
-        p50, p95 = report.freshness
-        say((f"from arrival to list at most {p50:.2f} s (half) and {p95:.2f} s (95%)", "dim"))
+        p50, p95, p99 = report.freshness
+        say((f"from arrival to list at most {p50:.2f} s (half), {p95:.2f} s (95%), {p99:.2f} s (99%)", "dim"))
     for path in report.unfinished:
         say(f"{path}: its last line has no end yet and was not read")
     if report.failed_snapshots or report.failed_rebuilds:

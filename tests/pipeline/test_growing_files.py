@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from models.adapters import adapter_of
 from models.adapters.base import RawRecord
 from models.errors import InputError, UsageError
-from pipeline.follow import FollowMark, FollowMarkCoder
 from pipeline.growing_files import GrowingFiles, check_followed
 from pipeline.inputs import check_inputs
 from pipeline.reading import read_records
@@ -64,7 +63,7 @@ def test_however_it_is_written_and_resumed_the_records_are_those_of_the_bounded_
     one, other = folder / "one.jsonl", folder / "other.jsonl"
     one.touch()
     other.touch()
-    coder, files, found = FollowMarkCoder(), GrowingFiles([str(folder)], LIMIT), []
+    files, found = GrowingFiles([str(folder)], LIMIT), []
     for which, piece, resume in writes:
         append(one if which else other, piece)
         files.look(True)
@@ -72,8 +71,7 @@ def test_however_it_is_written_and_resumed_the_records_are_those_of_the_bounded_
             if (record := files.take()) is not None:
                 found.append(record)
         if resume:
-            mark = coder.decode(coder.encode(FollowMark(files.places)))
-            files = GrowingFiles([str(folder)], LIMIT, mark.places)
+            files = GrowingFiles([str(folder)], LIMIT, files.places)
     for path in (one, other):
         append(path, b"\n")
     assert sorted(found + taken(files)) == sorted(bounded(folder))

@@ -175,7 +175,7 @@ def test_first_lists_do_not_wait_for_the_interval_of_the_snapshots(tmp_path: Pat
 def test_an_index_of_nothing_can_be_learned_before_the_first_file_is_there(tmp_path: Path) -> None:
     (tmp_path / "events").mkdir()
     config = JobConfig(inputs=(str(tmp_path / "events"),), output=str(tmp_path / "out"), model="none")
-    assert ItemIndex.open(rebuild_index(config)).items == 0
+    assert ItemIndex.open(rebuild_index(config, None)).items == 0
 
 
 def test_the_index_is_learned_anew_and_lists_change_to_it(events: Path, tmp_path: Path) -> None:

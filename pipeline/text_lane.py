@@ -1,0 +1,146 @@
+"""The text lane: a thread that reads the log behind the job, scores what has words, and hands it back.
+
+It reads no further than the bundles that are done, so that what it scores stands in the state; what
+it has not come to stays in the log. Its scores return at the end of the next bundle, and its place
+is in the checkpoint. So a slow model keeps no list waiting, and holds a few batches in memory.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Final, Protocol
+
+from models.adapters.base import RawRecord
+from models.encoder.scorer import ScoringResult
+from models.ingest import clean_or_reject, parse_or_reject
+from models.records import FeedbackEvent
+from models.times import wall_clock
+from pipeline.config import JobConfig
+from pipeline.growing_files import Place
+from pipeline.live_log import LiveLog
+from pipeline.live_state import LiveState
+from transforms.score_late import ScoredBatch, ScoreQueue
+
+#: Texts that are scored together: they wait for one another.
+BATCH_TEXTS: Final = 32
+#: Records without words that are passed before the lane's place is told.
+_PASSED: Final = 20_000
+_RETRY_SECONDS: Final = 5.0
+_WAIT_SECONDS: Final = 0.5
+_LOG: Final = logging.getLogger(__name__)
+
+
+class Scorer(Protocol):
+    """What the lane needs of an encoder."""
+
+    def score(self, texts: Sequence[str]) -> list[ScoringResult]: ...
+
+
+class TextLane(AbstractContextManager["TextLane"]):
+    """Runs from entering to leaving. `load` gives the scorer of the moment, asked for before each batch."""
+
+    def __init__(
+        self,
+        config: JobConfig,
+        log: LiveLog,
+        load: Callable[[], Scorer],
+        state: LiveState,
+        queue: ScoreQueue,
+    ) -> None:
+        self._config = config
+        self._log = log
+        self._load = load
+        self._state = state
+        self._queue = queue
+        self._adapter = config.form.adapter
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="text-lane", daemon=True)
+        self._finished = 0  # the bundle up to which all is scored and handed over
+        self.texts = 0
+        self.seconds = 0.0  # in the encoder
+        queue.cursor = log.places
+
+    def __enter__(self) -> TextLane:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ending.set()
+        if self._thread.is_alive():
+            self._thread.join(_RETRY_SECONDS)
+
+    @property
+    def behind(self) -> bool:
+        """Whether there is something that was read and is neither scored nor taken."""
+        return self._finished < self._state.moved or self._queue.ready.is_set()
+
+    def bytes_behind(self) -> int:
+        """Of the log, that the lane has still to read."""
+        return self._log.bytes_behind()
+
+    def _run(self) -> None:
+        while not self._ending.is_set():
+            moved = self._state.await_bundle(self._finished, _WAIT_SECONDS)
+            if moved <= self._finished:
+                continue
+            self._log.follow(self._state.cursor)
+            try:
+                for batch, place in self._batches():
+                    if not self._hand_over(batch, place):
+                        return
+            except Exception as error:  # the lane must not die in silence
+                _LOG.error("the text lane stopped: %r", error)
+                return
+            self._finished = moved
+
+    def _hand_over(self, batch: Sequence[FeedbackEvent], place: Mapping[str, Place]) -> bool:
+        """Scores a batch and hands it over; False when the run ends first."""
+        scored = self._scored(batch)
+        if scored is None:
+            return False
+        return self._queue.put(ScoredBatch(list(zip(batch, scored, strict=True)), place), self._ending)
+
+    def _scored(self, batch: Sequence[FeedbackEvent]) -> list[ScoringResult] | None:
+        """A failing encoder is asked again and again: the texts stay in the log, lists go on without."""
+        while not self._ending.is_set():
+            began = time.monotonic()
+            try:
+                scores = self._load().score([event.text or "" for event in batch]) if batch else []
+            except Exception as error:
+                _LOG.error("texts are not scored, and wait: %s", error)
+                self._ending.wait(_RETRY_SECONDS)
+                continue
+            self.texts += len(batch)
+            self.seconds += time.monotonic() - began
+            return scores
+        return None
+
+    def _batches(self) -> Iterator[tuple[list[FeedbackEvent], dict[str, Place]]]:
+        batch: list[FeedbackEvent] = []
+        passed = 0
+        while (record := self._log.take()) is not None:
+            passed += 1
+            if (event := self._event_with_words(record)) is not None:
+                batch.append(event)
+            if len(batch) >= BATCH_TEXTS or passed >= _PASSED:
+                yield batch, self._log.places
+                batch, passed = [], 0
+        if passed:
+            yield batch, self._log.places
+
+    def _event_with_words(self, record: RawRecord) -> FeedbackEvent | None:
+        if self._config.form.name == "jsonl" and b'"text"' not in record[0]:
+            return None
+        now, cleaning = wall_clock(), self._config.cleaning
+        parsed = parse_or_reject(self._adapter, record, cleaning, now)
+        if not isinstance(parsed, FeedbackEvent) or parsed.text is None:
+            return None
+        event = clean_or_reject(parsed, cleaning, now)
+        return event if isinstance(event, FeedbackEvent) and event.text is not None else None

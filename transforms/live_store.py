@@ -1,0 +1,60 @@
+"""What an endless run keeps in its own process, on an engine whose state dies with the process anyway.
+
+The steps that keep state by user there take it from here, so that the launcher can write it down
+between two bundles, and put it back at a start. Values are immutable bytes: a copy of the maps is a
+consistent picture of everybody.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Final
+
+from models.records import Micros
+from models.state import UserState
+from models.times import wall_clock
+
+#: Texts whose vectors are kept for the item index; the oldest go first.
+MOST_VECTORS: Final = 100_000
+
+
+@dataclass
+class LiveStore:
+    """One run. Maps are user_id -> bytes; only the bundle that runs changes them."""
+
+    states: dict[str, bytes] = field(default_factory=dict)  # UserState.encode
+    shown: dict[str, bytes] = field(default_factory=dict)  # what was listed last: order, then index version
+    waiting: dict[str, bytes] = field(default_factory=dict)  # a list that shows nothing new
+    relist: set[str] = field(default_factory=set)  # whose list is to be made anew, without new feedback
+    vectors: OrderedDict[int, tuple[str, bytes]] = field(default_factory=OrderedDict)
+    floor: Micros = 0  # versions that a lost attempt may have given out
+
+    def next_version(self, state: UserState) -> Micros:
+        """Advances the version of a state, beyond all that a lost attempt may have given out."""
+        return state.next_version(max(wall_clock(), self.floor + 1))
+
+    def keep_vector(self, text: int, model_version: str, vector: bytes) -> None:
+        """Keeps the vector of a text, by its hash, for the item index."""
+        self.vectors[text] = (model_version, vector)
+        self.vectors.move_to_end(text)
+        while len(self.vectors) > MOST_VECTORS:
+            self.vectors.popitem(last=False)
+
+
+_stores: Final[dict[str, LiveStore]] = {}
+
+
+def live_store(run_id: str) -> LiveStore:
+    """The store of a run in this process, made when first asked for."""
+    return _stores.setdefault(run_id, LiveStore())
+
+
+def put_store(run_id: str, store: LiveStore) -> None:
+    """Lets a run begin with what another one kept."""
+    _stores[run_id] = store
+
+
+def forget_store(run_id: str) -> None:
+    """Frees what a run that has ended left here."""
+    _stores.pop(run_id, None)
