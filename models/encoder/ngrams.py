@@ -1,7 +1,8 @@
 """Hashed n-grams of a text that is written without spaces: the graph's second input, `ngram_ids`.
 
-Training and serving share this function. A unit is one ideograph, one mark, or one run of letters and digits;
-an n-gram is 1 to 3 units in a row of which at least one is an ideograph, so a text without ideographs has none.
+Training and serving share this function. A unit is one ideograph, one mark, or one run of letters and
+digits; an n-gram is 1 to 3 units in a row of which at least one is an ideograph, so a text without
+ideographs has none.
 """
 
 from __future__ import annotations
