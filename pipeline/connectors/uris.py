@@ -44,7 +44,7 @@ _EXTRAS: Final = {
     "kafka": ("kafka", "confluent_kafka"),
     "postgresql": ("postgres", "psycopg"),
     "delta": ("delta", "deltalake"),
-    "bigquery": ("bigquery", "google.cloud.bigquery"),
+    "bigquery": ("gcp", "google.cloud.bigquery"),
 }
 #: Other spellings, and the stores behind Delta tables.
 _ALIASES: Final = {"postgres": "postgresql", "delta+s3": "delta", "delta+gs": "delta", "delta+az": "delta"}

@@ -1,0 +1,247 @@
+"""ReadPulled: any pulled source as an endless source of raw records, acknowledged by checkpoints.
+
+records = pipeline | read_pulled("kafka://127.0.0.1:9092/feedback?group=livelist", splits=2)
+
+A message is acknowledged when the engine has completed the checkpoint that holds its effects, and
+not before. A reader is rebuilt from a checkpoint's mark: a Kafka partition from the offsets in it,
+whatever the broker's own say; a subscription by being given again what was not acknowledged.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+import msgpack
+from apache_beam import typehints
+from apache_beam.coders import Coder
+from apache_beam.io.unbounded_source import (
+    CheckpointMark,
+    ReadFromUnboundedSource,
+    UnboundedReader,
+    UnboundedSource,
+)
+from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP, Timestamp
+
+from models.adapters.base import RawRecord
+from models.records import Micros
+from models.times import wall_clock
+from pipeline.connectors.addresses import KafkaTopic, SourceAddress
+from pipeline.connectors.base import PullSource, Received
+from pipeline.connectors.messages import event_time_of, record_of
+from pipeline.connectors.registry import make_source
+from pipeline.connectors.uris import parse_source
+from pipeline.connectors.watermark import Watermark
+from pipeline.reading import MAX_RECORD_BYTES
+
+#: Messages taken over from the source at a time.
+_POLLED: Final = 1000
+#: A drain ends when nothing came for so long.
+_DRAIN_QUIET_SECONDS: Final = 2.0
+
+
+class PulledMark(CheckpointMark):
+    """Offsets to resume from, and in this process what to acknowledge; `reader` tells marks apart."""
+
+    def __init__(
+        self, reader: str, offsets: Mapping[str, int], acknowledge: Callable[[], None] | None = None
+    ) -> None:
+        self.reader = reader
+        self.offsets = dict(offsets)
+        self._acknowledge = acknowledge
+
+    def finalize_checkpoint(self) -> None:
+        """The checkpoint is complete."""
+        if self._acknowledge is not None:
+            self._acknowledge()
+
+
+class PulledMarkCoder(Coder):
+    """Deterministic bytes: the engine finds a parked reader by them."""
+
+    def encode(self, value: PulledMark) -> bytes:
+        packed: bytes = msgpack.packb([value.reader, sorted(value.offsets.items())])
+        return packed
+
+    def decode(self, encoded: bytes) -> PulledMark:
+        reader, offsets = msgpack.unpackb(encoded)
+        return PulledMark(reader, dict(offsets))
+
+    def is_deterministic(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class PulledSource(UnboundedSource):
+    """The source, or one split of it."""
+
+    address: SourceAddress
+    splits: int = 1  # at most: Kafka's partitions are dealt out, a subscription gets as many pullers
+    drain_file: str = ""  # when it appears, what is there is read, then the source ends
+    max_record_bytes: int = MAX_RECORD_BYTES
+    out_of_order_seconds: float = 60.0
+    idle_seconds: float = 30.0
+    wait_seconds: float = 0.0  # for the first message of a bundle
+    event_time: Callable[[bytes], Micros | None] = event_time_of
+    partitions: tuple[int, ...] | None = None  # of this split
+    name: str = field(default_factory=lambda: secrets.token_hex(8))  # unique to the split
+
+    def split(self, desired_num_splits: int, options: object = None) -> Iterable[UnboundedSource]:
+        """Independent parts; a Kafka topic's partitions are those that it has now."""
+        count = min(self.splits, desired_num_splits)
+        if not isinstance(self.address, KafkaTopic):
+            return [replace(self, splits=1, name=f"{self.name}-{part}") for part in range(count)]
+        from pipeline.connectors.kafka import partitions_of
+
+        present = partitions_of(self.address)
+        parts = [tuple(present[start::count]) for start in range(min(count, len(present)))]
+        return [replace(self, splits=1, name=f"{self.name}-{min(part)}", partitions=part) for part in parts]
+
+    def create_reader(self, options: object, checkpoint_mark: PulledMark | None) -> UnboundedReader:
+        return PulledReader(self, {} if checkpoint_mark is None else checkpoint_mark.offsets)
+
+    def get_checkpoint_mark_coder(self) -> Coder:
+        return PulledMarkCoder()
+
+    def pull_source(self) -> PullSource:
+        """The source behind it, not opened yet."""
+        if isinstance(self.address, KafkaTopic) and self.partitions is not None:
+            from pipeline.connectors.kafka import KafkaSource
+
+            return KafkaSource(self.address, self.partitions)
+        return make_source(self.address)
+
+
+def read_pulled(
+    uri: str,
+    splits: int = 1,
+    poll_seconds: float = 0.1,
+    max_records_per_bundle: int = 2_000,
+    max_bundle_seconds: float = 0.5,
+    drain_file: Path | None = None,
+    wait_seconds: float = 0.0,
+    max_record_bytes: int = MAX_RECORD_BYTES,
+) -> ReadFromUnboundedSource:
+    """Pipeline -> endless PCollection[RawRecord]. Raises UsageError or DeploymentError for the URI.
+
+    An idle reader is asked again after `poll_seconds`; engines that do not wait between bundles
+    want 0 there and `wait_seconds` instead.
+    """
+    address = parse_source(uri)
+    make_source(address)
+    source = PulledSource(
+        address,
+        splits,
+        str(drain_file.absolute()) if drain_file else "",
+        max_record_bytes,
+        wait_seconds=wait_seconds,
+    )
+    return ReadFromUnboundedSource(
+        source,
+        poll_interval=poll_seconds,
+        max_records_per_bundle=max_records_per_bundle,
+        max_read_time_seconds=max_bundle_seconds,
+    ).with_output_types(typehints.Tuple[bytes, str, bytes, str])
+
+
+#: Split -> its reader in this process. An engine that goes back to a checkpoint makes a new reader and
+#: forgets the one before, which would hold its messages until it is found idle.
+_readers: Final[dict[str, PulledReader]] = {}
+
+
+class PulledReader(UnboundedReader):
+    """Gives out what has come; waits no longer than the source says."""
+
+    def __init__(self, source: PulledSource, offsets: Mapping[str, int]) -> None:
+        self._source = source
+        self._offsets = dict(offsets)
+        self._id = secrets.token_hex(8)
+        self._marks = 0
+        self._pull: PullSource | None = None
+        self._polled: deque[Received] = deque()
+        self._current: Received | None = None
+        self._event_time: Micros = 0
+        self._given: list[str] = []  # receipts since the last mark
+        self._finalized: deque[list[str]] = deque()  # from the engine's thread
+        self._watermark = Watermark(source.out_of_order_seconds, source.idle_seconds, wall_clock())
+        self._last_came = time.monotonic()
+        self._ended = False
+
+    def start(self) -> bool:
+        """Connects; raises InputError or DeploymentError."""
+        if (before := _readers.pop(self._source.name, None)) is not None:
+            before.close()
+        _readers[self._source.name] = self
+        pull = self._source.pull_source()
+        pull.open(self._offsets)
+        self._pull = pull
+        return self.advance()
+
+    def advance(self) -> bool:
+        """Whether there is another record."""
+        self._current = self._next()
+        if self._current is None:
+            return False
+        key, _, offset = self._current.position.rpartition(":")
+        self._given.append(self._current.receipt)
+        if isinstance(self._source.address, KafkaTopic):
+            self._offsets[key] = int(offset) + 1
+        else:
+            key = ""
+        now = wall_clock()
+        said = self._source.event_time(self._current.payload)
+        self._event_time = min(said if said is not None else self._current.publish_time or now, now)
+        self._watermark.observe(key, self._event_time, now)
+        return True
+
+    def get_current(self) -> RawRecord:
+        assert self._current is not None
+        return record_of(self._current.payload, self._current.position, self._source.max_record_bytes)
+
+    def get_current_timestamp(self) -> Timestamp:
+        return Timestamp(micros=self._event_time)
+
+    def get_watermark(self) -> Timestamp:
+        if self._ended:
+            return MAX_TIMESTAMP
+        value = self._watermark.value(wall_clock())
+        return MIN_TIMESTAMP if value is None else Timestamp(micros=value)
+
+    def get_checkpoint_mark(self) -> PulledMark:
+        """All that was given out."""
+        given, self._given = self._given, []
+        self._marks += 1
+        name = f"{self._id}-{self._marks}"
+        return PulledMark(name, self._offsets, lambda: self._finalized.append(given))
+
+    def close(self) -> None:
+        """Gives back what no complete checkpoint holds."""
+        if _readers.get(self._source.name) is self:
+            del _readers[self._source.name]
+        pull, self._pull = self._pull, None
+        if pull is not None:
+            self._acknowledge(pull)
+            pull.close()
+
+    def _next(self) -> Received | None:
+        if self._polled:
+            return self._polled.popleft()
+        if self._pull is None:
+            raise RuntimeError("this reader was closed: another one reads its split")
+        self._acknowledge(self._pull)
+        self._polled.extend(self._pull.poll(_POLLED, self._source.wait_seconds))
+        if self._polled:
+            self._last_came = time.monotonic()
+            return self._polled.popleft()
+        quiet = time.monotonic() - self._last_came >= _DRAIN_QUIET_SECONDS
+        self._ended = bool(self._source.drain_file) and quiet and Path(self._source.drain_file).exists()
+        return None
+
+    def _acknowledge(self, pull: PullSource) -> None:
+        while self._finalized:
+            pull.commit(self._finalized.popleft())
