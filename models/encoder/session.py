@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final, Protocol
 from weakref import WeakValueDictionary
 
@@ -18,6 +19,9 @@ from models.encoder.tokens import EncoderInput
 from models.errors import DeploymentError
 
 CPU_PROVIDERS: Final = ("CPUExecutionProvider",)
+#: Texts of one length share a call up to so many tokens: above them it gains nothing.
+SHARED_TOKENS: Final = 192
+_CHECKED_LENGTHS: Final = (5, 8, 33, 96)
 
 Floats = NDArray[np.float32]
 
@@ -52,35 +56,68 @@ class Encoder(Protocol):
 
 
 class ExactSession:
-    """One text a call, at its exact length, so that nothing else can change its result."""
+    """Texts at their exact length, without padding; short texts of one length share a call.
+
+    They do so only where it was found, when the model was loaded, that this changes no bit of any result.
+    """
 
     def __init__(self, artefact: Artefact, providers: Sequence[str] = CPU_PROVIDERS) -> None:
         self.artefact = artefact.without_weights()
         self._session = open_session(artefact, providers)
         self._outputs = artefact.contract.outputs
+        self._shared_tokens = SHARED_TOKENS if self._rows_are_exact(artefact.max_length) else 0
 
     def plan(self, inputs: Sequence[EncoderInput]) -> list[list[int]]:
-        """Each alone, the longest first so that no thread is left with one at the end."""
-        return [[i] for i in sorted(range(len(inputs)), key=lambda i: -len(inputs[i].ids))]
+        """Groups of one length, the longest first so that no thread is left with one at the end."""
+        alike: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for i, features in enumerate(inputs):
+            alike[len(features.ids), len(features.ngrams)].append(i)
+        groups = []
+        for (tokens, _), places in sorted(alike.items(), reverse=True):
+            rows = max(1, self._shared_tokens // max(tokens, 1))
+            groups += [places[k : k + rows] for k in range(0, len(places), rows)]
+        return groups
 
     def computed_tokens(self, inputs: Sequence[EncoderInput]) -> int:
         """Nothing is padded."""
         return sum(len(features.ids) for features in inputs)
 
     def run(self, inputs: Sequence[EncoderInput]) -> list[EncoderOutput]:
-        """One call a text."""
-        return [self._run_one(features) for features in inputs]
-
-    def _run_one(self, features: EncoderInput) -> EncoderOutput:
-        ids = np.array([features.ids], dtype=np.int64)
+        """One call for texts of one length."""
+        ids = np.array([features.ids for features in inputs], dtype=np.int64)
         feed = {INPUT_IDS: ids}
         if ATTENTION_MASK in self.artefact.contract.inputs:
             feed[ATTENTION_MASK] = np.ones_like(ids)
         if NGRAM_IDS in self.artefact.contract.inputs:
-            feed[NGRAM_IDS] = features.ngrams[None]
-        values = self._session.run(self._outputs, feed)
-        rows = (value[0].astype(np.float32, copy=False) for value in values)
-        return EncoderOutput(**dict(zip(self._outputs, rows, strict=True)))
+            feed[NGRAM_IDS] = np.stack([features.ngrams for features in inputs])
+        return split_rows(self._outputs, self._session.run(self._outputs, feed), len(inputs))
+
+    def _rows_are_exact(self, max_length: int) -> bool:
+        ngrams = np.arange(2 if NGRAM_IDS in self.artefact.contract.inputs else 0, dtype=np.int64)
+        for tokens in sorted({min(length, max_length) for length in _CHECKED_LENGTHS}):
+            rows = [
+                EncoderInput([(7 * row + 3 * k) % 97 + 1 for k in range(tokens)], ngrams, False)
+                for row in range(3)
+            ]
+            together, alone = self.run(rows), [self.run([row])[0] for row in rows]
+            if not all(map(_same_bits, together, alone)):
+                return False
+        return True
+
+
+def split_rows(names: Sequence[str], values: Sequence[Any], count: int) -> list[EncoderOutput]:
+    """The outputs of the first `count` rows, from one array an output."""
+    arrays = [value.astype(np.float32, copy=False) for value in values]
+    return [
+        EncoderOutput(**{name: array[row] for name, array in zip(names, arrays, strict=True)})
+        for row in range(count)
+    ]
+
+
+def _same_bits(a: EncoderOutput, b: EncoderOutput) -> bool:
+    return all(
+        np.array_equal(getattr(a, field.name), getattr(b, field.name), equal_nan=False) for field in fields(a)
+    )
 
 
 def open_encoder(artefact: Artefact, providers: Sequence[str] = CPU_PROVIDERS) -> Encoder:

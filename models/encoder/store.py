@@ -76,7 +76,7 @@ def _add_probes(folder: Path, texts: Sequence[str]) -> None:
     artefact = load_artefact(folder)
     encoder, session = TextEncoder(artefact), open_encoder(artefact)
     inputs = encoder.encode(texts)
-    outputs = session.run(inputs)
+    outputs = [session.run([features])[0] for features in inputs]
     probes = [
         {
             "text": text,
