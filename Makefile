@@ -8,6 +8,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 UV := $(PYTHON) -m uv
 PACKAGES := models transforms pipeline tests
+NEEDS_MORE := train or java or postgres or cloud
 OUT ?= out/demo
 
 .PHONY: help install install-test install-all demo test test-all lint format readme requirements bench clean
@@ -22,10 +23,10 @@ demo: install  ## run the job on the sample: three users' lists before and after
 	@$(VENV)/bin/livelist demo --output $(OUT)
 
 test: install-test lint  ## ruff, mypy --strict and pytest
-	$(PYTHON) -m pytest -m 'not train and not java'
+	$(PYTHON) -m pytest -m 'not ($(NEEDS_MORE))'
 
-test-all: install-all  ## what `make test` leaves out: the tests that need torch or Java
-	$(PYTHON) -m pytest -m 'train or java'
+test-all: install-all  ## what `make test` leaves out: torch, Java, PostgreSQL, stores of clouds on loopback
+	$(PYTHON) -m pytest -m '$(NEEDS_MORE)'
 
 lint: install-test  ## ruff and mypy --strict over every file
 	$(PYTHON) -m ruff check .
@@ -89,5 +90,5 @@ $(VENV)/.installed-test: setup.py | $(VENV)/.uv
 
 install-all: $(VENV)/.installed-all
 $(VENV)/.installed-all: setup.py | $(VENV)/.uv
-	$(UV) pip install --quiet --python $(PYTHON) --editable '.[cpu,test,train]'
+	$(UV) pip install --quiet --python $(PYTHON) --editable '.[cpu,test,train,aws,test-all]'
 	@touch $@ $(VENV)/.installed-test $(VENV)/.installed

@@ -33,6 +33,7 @@ EXTRAS = {
         "setuptools>=75",
         "types-PyYAML",
     ],
+    "test-all": ["moto[server]>=5.1,<6"],
 }
 
 setup(

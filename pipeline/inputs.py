@@ -12,20 +12,13 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final, cast
 
 from models.errors import InputError
+from pipeline.file_systems import is_url, why_not
 
 STDIN: Final = "-"
-#: Scheme -> Beam's extra, and a package that it brings.
-_EXTRAS: Final = {
-    "s3": ("aws", "boto3"),
-    "gs": ("gcp", "apitools"),
-    "azfs": ("azure", "azure"),
-    "hdfs": ("hadoop", "hdfs"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +49,14 @@ def check_inputs(patterns: Iterable[str]) -> list[Input]:
 def open_input(path: str) -> BinaryIO:
     """The raw bytes of a file; raises InputError where it cannot be opened."""
     try:
-        if not _is_url(path):
+        if not is_url(path):
             return open(path, "rb", buffering=0)
         from apache_beam.io.filesystem import CompressionTypes
         from apache_beam.io.filesystems import FileSystems
 
         return cast(BinaryIO, FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED))
     except Exception as error:
-        raise InputError(f"cannot open {path}: {_why(error, path)}") from error
+        raise InputError(f"cannot open {path}: {why_not(error, path)}") from error
 
 
 def total_bytes(inputs: Iterable[Input]) -> int:
@@ -75,7 +68,7 @@ def total_bytes(inputs: Iterable[Input]) -> int:
 
 
 def _size(path: str) -> int:
-    if not _is_url(path):
+    if not is_url(path):
         return os.stat(path).st_size
     from apache_beam.io.filesystems import FileSystems
 
@@ -91,7 +84,7 @@ def followed_files(patterns: Iterable[str]) -> dict[str, str]:
 def _matching(pattern: str) -> list[str]:
     if pattern == STDIN:
         return [spool(STDIN)]
-    paths = _remote(pattern) if _is_url(pattern) else _local(pattern)
+    paths = _remote(pattern) if is_url(pattern) else _local(pattern)
     if not paths:
         raise InputError(f"no file matches {pattern!r}; expected a file, a folder with files, a glob or -")
     return paths
@@ -116,7 +109,7 @@ def _remote(pattern: str) -> list[str]:
             if paths := sorted(each.path for each in found if not _is_hidden((each.path.split("/")[-1],))):
                 return paths
     except Exception as error:
-        raise InputError(f"cannot list {pattern}: {_why(error, pattern)}") from error
+        raise InputError(f"cannot list {pattern}: {why_not(error, pattern)}") from error
     return []
 
 
@@ -124,27 +117,11 @@ def _is_hidden(parts: tuple[str, ...]) -> bool:
     return any(part.startswith((".", "_")) for part in parts)
 
 
-def _is_url(path: str) -> bool:
-    return "://" in path
-
-
-def _why(error: Exception, path: str) -> str:
-    scheme = path.partition("://")[0]
-    if not _is_url(path):
-        return str(getattr(error, "strerror", None) or error).splitlines()[0]
-    extra, module = _EXTRAS.get(scheme, ("", ""))
-    if extra and find_spec(module) is None:
-        return f"{scheme}:// needs: pip install 'apache-beam[{extra}]'"
-    if not extra and "filesystem" in str(error):
-        return f"there is no file system for {scheme}://; expected a path, or {':// or '.join(_EXTRAS)}://"
-    return str(error).splitlines()[0]
-
-
 def _named(paths: list[str]) -> list[tuple[str, str]]:
     names = {path: PurePosixPath(path).name for path in paths}
     if len(set(names.values())) < len(names):
         names = {path: path for path in paths}
-        if not any(map(_is_url, paths)):
+        if not any(map(is_url, paths)):
             common = os.path.commonpath([os.path.abspath(path) for path in paths])
             names = {path: os.path.relpath(path, common) for path in paths}
     return list(names.items())

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,11 +20,12 @@ from models.views import ViewPolicy
 from pipeline.config import JobConfig
 from pipeline.ingest import Ingested, ingest
 from pipeline.inputs import check_inputs
-from pipeline.output_folder import is_local, local_path, new_run_id, published_receipts
+from pipeline.output_folder import is_local, local_path, new_run_id
 from pipeline.progress import JOB_STAGES, PROGRESS, READING_ITEMS
 from pipeline.recommender import RecommenderConfig, build_recommender
+from pipeline.remote_output import send_index
 from pipeline.sinks import WriteTables, prepare_output
-from pipeline.tables_reader import read_accounting
+from pipeline.tables_reader import last_published, read_accounting
 from transforms.score_feedback import SHIPPED, ScoreFeedback
 
 #: The value of --model that switches scoring off.
@@ -36,7 +40,7 @@ class RunReport:
     output: str
     accounting: Accounting
     rows: dict[str, int]  # table -> rows published by this run
-    index: Path | None  # directory of the published index
+    index: Path | None  # directory of the published index, where it is on this machine
     seconds: float
 
 
@@ -51,23 +55,35 @@ def run_job(config: JobConfig, options: PipelineOptions) -> RunReport:
     score_feedback = scorer_of(config)
     run_id = new_run_id()
     started = time.monotonic()
-    with prepare_output(config.output, run_id, config.if_exists):
+    with prepare_output(config.output, run_id, config.if_exists), _index_root(config.output) as root:
         pipeline = beam.Pipeline(options=options)
-        build_job(pipeline, config, score_feedback, run_id)
+        build_job(pipeline, config, score_feedback, run_id, root)
         pipeline.run().wait_until_finish()
+        if not is_local(config.output):
+            send_index(Path(root), config.output)
     return RunReport(
         run_id=run_id,
         output=config.output,
         accounting=read_accounting(config.output),
         rows=_published_rows(config.output),
-        index=read_pointer(Path(config.output)),
+        index=read_pointer(local_path(config.output)) if is_local(config.output) else None,
         seconds=time.monotonic() - started,
     )
 
 
+@contextmanager
+def _index_root(output: str) -> Iterator[str]:
+    """Where the item index is built: it is memory-mapped, so beside remote tables it is a copy."""
+    if is_local(output):
+        yield str(local_path(output))
+        return
+    with tempfile.TemporaryDirectory(prefix="livelist-") as root:
+        yield root
+
+
 def _published_rows(output: str) -> dict[str, int]:
-    published = published_receipts(local_path(output)) if is_local(output) else None
-    return {receipt.table: receipt.rows for receipt in published[1]} if published else {}
+    published = last_published(output)
+    return {receipt.table: receipt.rows for receipt in published.receipts} if published else {}
 
 
 def scorer_of(config: JobConfig) -> ScoreFeedback:
@@ -94,12 +110,20 @@ def view_policy(config: JobConfig) -> ViewPolicy:
 
 
 def build_job(
-    pipeline: beam.Pipeline, config: JobConfig, score_feedback: beam.PTransform, run_id: str
+    pipeline: beam.Pipeline,
+    config: JobConfig,
+    score_feedback: beam.PTransform,
+    run_id: str,
+    index_root: str,
 ) -> None:
-    """Source, recommender and sinks on one pipeline."""
+    """Source, recommender and sinks on one pipeline; the index is published below `index_root`."""
     ingested = ingest(pipeline, config)
     tables = build_recommender(
-        ingested.events, ingested.items, ingested.accounting, score_feedback, recommender_config(config)
+        ingested.events,
+        ingested.items,
+        ingested.accounting,
+        score_feedback,
+        recommender_config(config, index_root),
     )
     tables = with_rejects(tables, ingested)
     tables | "WriteTables" >> WriteTables(config.output, run_id, config.if_exists)
@@ -113,10 +137,10 @@ def with_rejects(tables: dict[str, beam.PCollection], ingested: Ingested) -> dic
     }
 
 
-def recommender_config(config: JobConfig) -> RecommenderConfig:
-    """The parts of the job's configuration that the recommender uses."""
+def recommender_config(config: JobConfig, index_root: str | None = None) -> RecommenderConfig:
+    """The parts of the job's configuration that the recommender uses; the index is beside local tables."""
     return RecommenderConfig(
-        index_root=config.output,
+        index_root=index_root or config.output,
         k=config.k,
         state=config.state,
         policy=view_policy(config),

@@ -304,9 +304,14 @@ def roll_forward(staging: Path) -> None:
 def published_receipts(output: Path) -> Published | None:
     """The run that was published last and what it published; None before the first."""
     try:
-        found = json.loads((output / RECEIPT_FILE).read_text())
+        return read_receipts((output / RECEIPT_FILE).read_bytes())
     except FileNotFoundError:
         return None
+
+
+def read_receipts(written: bytes) -> Published:
+    """What a receipt file says."""
+    found = json.loads(written)
     receipts = tuple(TableReceipt(**fields) for fields in found["tables"])
     return Published(found["run_id"], receipts, found["publication"])
 

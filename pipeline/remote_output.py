@@ -11,18 +11,29 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import tarfile
 import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import pyarrow as pa
-from apache_beam.io.filesystem import BeamIOError
+from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from models.errors import OutputError
+from models.ranking.store import POINTER, read_pointer
 from models.tables import TABLES
-from pipeline.output_folder import IfExists, TableReceipt, staging_path
+from pipeline.file_systems import why_not
+from pipeline.output_folder import (
+    RECEIPT_FILE,
+    IfExists,
+    Published,
+    TableReceipt,
+    read_receipts,
+    staging_path,
+)
 from pipeline.table_files import Shard, TableLimits, publish_shards, write_rows
 from pipeline.table_queries import README_FILE, SQL_FILE
 
@@ -48,8 +59,8 @@ def prepare_remote(output: str, run_id: str, if_exists: IfExists) -> RemoteLease
         with FileSystems.create(FileSystems.join(staging, "probe")) as file:
             file.write(b"\0")
         present = [name for name in TABLES if list_files(FileSystems.join(output, name, "*.parquet"))]
-    except (BeamIOError, OSError, ValueError) as error:
-        raise OutputError(f"cannot write the tables in {output}: {error}; choose another --output") from error
+    except Exception as error:  # each file system raises its own
+        raise OutputError(f"cannot write the tables in {output}: {why_not(error, output)}") from error
     if present and if_exists == "error":
         raise OutputError(
             f"{output} already holds the tables {', '.join(present)}; pass --if_exists replace or append, "
@@ -83,7 +94,7 @@ def publish_remote(
         receipts = publish_shards(local, run_id, if_exists, fetched, limits)
         for receipt in receipts:
             _replace_table(output, local / receipt.table, receipt, if_exists)
-        for name in (README_FILE, SQL_FILE):
+        for name in (README_FILE, SQL_FILE, RECEIPT_FILE):
             _send(local / name, FileSystems.join(output, name))
     return receipts
 
@@ -118,6 +129,34 @@ def _replace_table(output: str, built: Path, receipt: TableReceipt, if_exists: I
     if not history:
         kept = {path.name for path in new}
         delete_all([path for name, path in old.items() if name not in kept])
+
+
+def remote_receipts(output: str) -> Published | None:
+    """What was published last in `output`; None before the first run."""
+    found = list_files(FileSystems.join(output, RECEIPT_FILE))
+    if not found:
+        return None
+    with open_file(found[0]) as file:
+        return read_receipts(file.read())
+
+
+def send_index(root: Path, output: str) -> None:
+    """Sends the index that is published below `root` as one archive, then its pointer; older ones go."""
+    directory = read_pointer(root)
+    if directory is None:
+        return
+    home = FileSystems.join(output, "index")
+    archive, pointer = FileSystems.join(home, f"{directory.name}.tar"), FileSystems.join(home, POINTER)
+    before = list_files(FileSystems.join(home, "**"))
+    with FileSystems.create(archive) as file, tarfile.open(fileobj=file, mode="w|") as packed:
+        packed.add(directory, directory.name)
+    _send(directory.parent / POINTER, pointer)
+    delete_all([path for path in before if path not in (archive, pointer)])
+
+
+def open_file(path: str) -> BinaryIO:
+    """The bytes of a file, as they are stored."""
+    return cast(BinaryIO, FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED))
 
 
 def list_files(pattern: str) -> list[str]:

@@ -17,7 +17,9 @@ from models.accounting import CHECK_PREFIX, Accounting, from_rows
 from models.errors import InputError
 from models.records import RankedItem, Reason, TopK
 from models.tables import SCHEMAS
-from pipeline.output_folder import is_local, local_path, parquet_files, published_receipts
+from pipeline.file_systems import is_url, why_not
+from pipeline.output_folder import Published, is_local, local_path, parquet_files, published_receipts
+from pipeline.remote_output import list_files, open_file, remote_receipts
 
 _FUZZY_USERS: Final = 50_000  # beyond, only users with the same beginning are compared
 _ATTEMPTS: Final = 5
@@ -64,11 +66,16 @@ def read_accounting(output: str) -> Accounting:
     """The books of the run that was published last. Raises InputError when there are no tables."""
     # Rows with a window are of a part of an endless run.
     wanted = pc.starts_with(pc.field("check"), CHECK_PREFIX) & pc.field("window_start").is_null()
-    published = published_receipts(local_path(output)) if is_local(output) else None
+    published = last_published(output)
     if published is not None:
         wanted &= pc.field("run_id") == published.run_id
     rows = _read(output, "quality", wanted)
     return from_rows(zip(rows["check"].to_pylist(), rows["value"].to_pylist(), strict=True))
+
+
+def last_published(output: str) -> Published | None:
+    """The run that was published last; None before the first."""
+    return published_receipts(local_path(output)) if is_local(output) else remote_receipts(output)
 
 
 def count_hindsight_and_tombstones(output: str, run_id: str) -> tuple[int, int]:
@@ -84,13 +91,10 @@ def count_hindsight_and_tombstones(output: str, run_id: str) -> tuple[int, int]:
 def _read(
     output: str, table: str, wanted: pc.Expression | None = None, columns: list[str] | None = None
 ) -> pa.Table:
-    if not is_local(output):
-        raise InputError(f"{output}: expected a local folder; copy {table}/ here, or query it with DuckDB")
-    folder = local_path(output)
     for attempt in range(_ATTEMPTS):
-        files = parquet_files(folder / table)
+        files = _files(output, table)
         if not files:
-            raise InputError(_no_tables(folder, table))
+            raise InputError(_no_tables(output, table))
         try:
             return _read_files(files, wanted, columns)
         except FileNotFoundError:  # a run was published between listing and opening
@@ -99,14 +103,26 @@ def _read(
     raise AssertionError("unreachable")
 
 
-def _read_files(files: list[Path], wanted: pc.Expression | None, columns: list[str] | None) -> pa.Table:
-    return pa.concat_tables(
-        [pq.read_table(path, columns=columns, filters=wanted, partitioning=None) for path in files]
-    )
+def _files(output: str, table: str) -> list[str]:
+    if is_local(output):
+        return [str(path) for path in parquet_files(local_path(output) / table)]
+    try:
+        return list_files(f"{output.rstrip('/')}/{table}/*.parquet")
+    except Exception as error:  # each file system raises its own
+        raise InputError(f"cannot list {output}: {why_not(error, output)}") from error
 
 
-def _no_tables(folder: Path, table: str) -> str:
-    if not folder.exists():
+def _read_files(files: list[str], wanted: pc.Expression | None, columns: list[str] | None) -> pa.Table:
+    parts = []
+    for path in files:
+        with open_file(path) if is_url(path) else open(path, "rb") as file:
+            parts.append(pq.read_table(file, columns=columns, filters=wanted, partitioning=None))
+    return pa.concat_tables(parts)
+
+
+def _no_tables(output: str, table: str) -> str:
+    folder = local_path(output) if is_local(output) else output
+    if isinstance(folder, Path) and not folder.exists():
         return f"{folder}: there is no such folder; make the tables first: livelist run --output {folder}"
     return f"{folder} holds no table {table}; pass the --output of an earlier `livelist run`"
 

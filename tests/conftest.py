@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 from collections import Counter
+from typing import Final
 
 import pytest
+
+#: Markers of tests that `make test` leaves to `make test-all`.
+_NEEDS_MORE: Final = {"train", "java", "postgres", "cloud"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -25,7 +29,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         reasons[reason.removeprefix("Skipped: ")] += 1
     for item in terminalreporter.stats.get("deselected", []):
-        names = sorted({mark.name for mark in item.iter_markers()} & {"train", "java"})
+        names = sorted({mark.name for mark in item.iter_markers()} & _NEEDS_MORE)
         reasons[f"needs {' and '.join(names)}: make test-all" if names else elsewhere] += 1
     if not reasons:
         return

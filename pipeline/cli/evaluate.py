@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from models.errors import InputError, OutputError, UsageError
 from pipeline.cli.console import output_console, progress, quiet_libraries
 from pipeline.cli.parsing import CommandParser, flags_of
+from pipeline.file_systems import parse_with_file_systems, use_file_systems
 from pipeline.flags import GROUPS, RUN_GROUPS, add_flags, job_config
 from pipeline.progress import EVALUATION_STAGES, PREDICTING, PROGRESS
 
@@ -28,7 +29,7 @@ EXAMPLE: Final = """livelist evaluate --input out/demo/input/events.jsonl.gz --p
 
 def parse(parser: CommandParser, arguments: list[str]) -> argparse.Namespace:
     """The flags of a run, and how to measure."""
-    parser.usage = "livelist evaluate --input PATH [--protocol PROTOCOL] [flags]"
+    parser.usage = "livelist evaluate --input PATH [flags] [any option of Beam's file systems]"
     add = parser.add_argument_group("evaluation").add_argument
     add(
         "--protocol",
@@ -51,7 +52,7 @@ def parse(parser: CommandParser, arguments: list[str]) -> argparse.Namespace:
     for argument in arguments:
         if (flag := argument.split("=", 1)[0]) in flags_of(for_runs):
             raise UsageError(f"{flag} belongs to `livelist run`; evaluate writes no tables")
-    return parser.parse_args(arguments, for_runs.parse_args([]))
+    return parse_with_file_systems(parser, arguments, for_runs.parse_args([]))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -59,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
     quiet_libraries()
     args.output = os.devnull  # no tables are written
     config = job_config(args)
+    use_file_systems(args.beam, [*config.inputs, *config.items])
     with progress("starting", *EVALUATION_STAGES):
         report = _evaluate(config, args.protocol, args.learn)
     shown = json.dumps(report.as_json())

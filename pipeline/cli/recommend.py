@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from models.errors import UsageError
 from pipeline.cli.console import output_console, quiet_libraries
 from pipeline.cli.parsing import CommandParser
+from pipeline.file_systems import parse_with_file_systems, use_file_systems
 
 if TYPE_CHECKING:
     from models.records import TopK
@@ -29,7 +30,8 @@ def parse(parser: CommandParser, arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--k", type=int, metavar="PLACES", help="show fewer places")
     parser.add_argument("--user_id_key", metavar="KEY", help="of the run; better set LIVELIST_USER_ID_KEY")
     parser.add_argument("--json", action="store_true", help="one JSON object with all reasons and versions")
-    return parser.parse_args(arguments)
+    parser.usage = "livelist recommend --output FOLDER --user USER_ID [any option of Beam's file systems]"
+    return parse_with_file_systems(parser, arguments)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -39,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.user:
         raise UsageError("--user is needed: a user_id of the feedback")
     quiet_libraries()
+    use_file_systems(args.beam, [args.output])
     from models.text import pseudonym
     from pipeline.flags import USER_ID_KEY_VARIABLE
     from pipeline.tables_reader import read_latest

@@ -14,6 +14,7 @@ from models.errors import ERROR_CODES, UsageError
 from models.times import format_time
 from pipeline.cli.console import output_console, progress, quiet_libraries
 from pipeline.cli.parsing import CommandParser
+from pipeline.file_systems import parse_with_file_systems, use_file_systems
 from pipeline.flags import add_flags, cleaning_config, input_format
 from pipeline.progress import READING, READING_ITEMS
 from pipeline.validate import ValidationReport, validate
@@ -28,11 +29,11 @@ EXAMPLE: Final = (
 
 def parse(parser: CommandParser, arguments: list[str]) -> argparse.Namespace:
     """The flags of a run that concern its input."""
-    parser.usage = "livelist validate --input PATH [flags]"
+    parser.usage = "livelist validate --input PATH [flags] [any option of Beam's file systems]"
     add_flags(parser, "input", "cleaning")
     shown = parser.add_argument_group("report").add_argument
     shown("--json", action="store_true", help="one JSON object instead of a table")
-    return parser.parse_args(arguments)
+    return parse_with_file_systems(parser, arguments)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.input:
         raise UsageError("--input is needed: a file, a folder, a glob, a URL, or - for stdin")
     quiet_libraries()
+    use_file_systems(args.beam, [*args.input, *(args.items or ())])
     form, cleaning = input_format(args), cleaning_config(args)
     with progress("opening the input", *([READING, READING_ITEMS] if args.items else [])):
         report = validate(args.input, args.items or (), form, cleaning)

@@ -114,5 +114,5 @@ def test_a_url_without_a_file_system_names_no_package() -> None:
 
 @pytest.mark.skipif(find_spec("boto3") is not None, reason="the extra aws is installed")
 def test_a_url_of_an_extra_names_it() -> None:
-    with pytest.raises(InputError, match=r"s3:// needs: pip install 'apache-beam\[aws\]'"):
+    with pytest.raises(InputError, match=r"s3:// needs: pip install 'livelist\[aws\]'"):
         check_inputs(["s3://bucket/events.jsonl"])

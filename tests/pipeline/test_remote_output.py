@@ -30,7 +30,7 @@ def files(tmp_path: Path) -> list[str]:
 def test_a_run_publishes_the_same_tables_elsewhere(remote: str, tmp_path: Path) -> None:
     write_tables(remote, RECORDS)
     assert files(tmp_path) == sorted(
-        ["README.md", "queries.sql", *(f"{t}/part-00000.parquet" for t in TABLES)]
+        [".published.json", "README.md", "queries.sql", *(f"{t}/part-00000.parquet" for t in TABLES)]
     )
     write_tables(tmp_path / "local", RECORDS)
     for table in TABLES:
