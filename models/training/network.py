@@ -29,6 +29,12 @@ class Base:
         """Texts to ids, cut as the job cuts them."""
         return TextTokenizer(self.tokenizer_json, max_length)
 
+    def mask_id(self) -> int | None:
+        """The id of the mask token, where the tokenizer has one."""
+        tokenizer = Tokenizer.from_str(self.tokenizer_json)
+        found = (tokenizer.token_to_id(name) for name in ("[MASK]", "<mask>"))
+        return next((number for number in found if number is not None), None)
+
     @property
     def most_tokens(self) -> int:
         """The longest input that the positions allow."""

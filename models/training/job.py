@@ -1,0 +1,395 @@
+"""A whole training run: data in, a folder with the model, its figures and its card out."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from models.encoder.language import detect_language
+from models.errors import DeploymentError, InputError, OutputError
+from models.training import run_folder
+from models.training.augment import exchange_synonyms, read_synonyms
+from models.training.batches import Collator
+from models.training.checkpoint import HeadNotes, load_checkpoint, save_checkpoint
+from models.training.curves import loss_curves, score_curves, write_html, write_png
+from models.training.evaluation import (
+    Predictions,
+    evaluate,
+    fit_scope_threshold,
+    fit_temperature,
+    predict,
+    probabilities,
+    scope_metrics,
+)
+from models.training.labels import Labelled, LabelRules, fold_of, in_share, label_examples
+from models.training.network import Base, FeedbackModel, embed_texts, load_base
+from models.training.optimise import merge_lora
+from models.training.quality import compare_embeddings
+from models.training.reading import DataFile, read_data
+from models.training.selection import most_worth_labelling, pseudo_label
+from models.training.settings import Settings
+from models.training.tasks import INTENT, Floats, LabelledTexts, Task, concatenate
+from models.training.trainer import Trainer, TrainingResult, Watcher
+
+TO_LABEL_NAME = "to_label.jsonl"
+MOST_VALIDATION = 5000  # texts
+LANGUAGE_SHARE = 0.02  # of the texts, for a language to count as taught
+LEAST_VALIDATION = 4
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRequest:
+    """Everything that decides what a run comes to; it stands in the run's config.json."""
+
+    base: str
+    data: tuple[str, ...]
+    settings: Settings = field(default_factory=Settings)
+    rules: LabelRules = field(default_factory=LabelRules)
+    columns: Mapping[str, str] = field(default_factory=dict)
+    validation: tuple[str, ...] = ()  # files; without, a share of the data by hash
+    validation_share: float = 0.1
+    features: tuple[str, ...] = ()  # what the heads read; empty: [CLS], and the mean as well when frozen
+    folds: int = 0  # of a cross-validation before the run proper
+    synonyms: str = ""
+    synonym_share: float = 0.15
+    unlabelled: tuple[str, ...] = ()
+    pseudo_gate: float = 0.0  # least confidence of a pseudo-label; 0 makes none
+    ask: int = 0  # texts of `unlabelled` to write down for labelling
+
+    def __post_init__(self) -> None:
+        if not 0 < self.validation_share < 1:
+            raise InputError(f"validation share: expected a number in (0, 1), got {self.validation_share:g}")
+        if self.folds == 1 or self.folds < 0:
+            raise InputError(f"folds: expected 2 or more, or 0 for none, got {self.folds}")
+        if (self.pseudo_gate or self.ask) and not self.unlabelled:
+            raise InputError("pseudo-labels and texts to label need --unlabelled FILE")
+        if not 0 <= self.pseudo_gate < 1:
+            raise InputError(f"pseudo-label gate: expected a confidence in [0, 1), got {self.pseudo_gate:g}")
+
+
+@dataclass(slots=True)
+class _Data:
+    tasks: tuple[Task, ...]
+    train: LabelledTexts
+    validation: LabelledTexts
+    files: list[DataFile]
+    notes: tuple[str, ...]
+
+
+def train(
+    request: TrainingRequest, folder: Path, watchers: Sequence[Watcher] = (), report: Report = print
+) -> dict[str, object]:
+    """Runs or resumes a training run in `folder`; returns its metrics.
+
+    Raises InputError for data that cannot be learnt from, DeploymentError for a base or a package that is
+    not there, OutputError when the folder holds another run.
+    """
+    data = _read(request)
+    _claim(folder, request, data)
+    report(_describe(data))
+    folds = [_fold_score(request, data, fold, folder, report) for fold in range(request.folds)]
+    base = load_base(request.base)
+    model = _make_model(request, base, data.tasks)
+    pieces = _encode(request, base, data)
+    before = embed_texts(base, pieces.validation.texts, request.settings.max_length)
+    result = _fit(model, base, pieces, request, folder, watchers)
+    notes = _calibrate(model, pieces.validation, pieces.train.texts)
+    if request.unlabelled:
+        result, notes = _use_unlabelled(model, base, pieces, request, folder, watchers, notes, result, report)
+    metrics = _measure(model, pieces.validation, notes, before)
+    metrics |= {"steps": result.steps, "best_step": result.best_step}
+    if folds:
+        metrics["cross_validation"] = _summarise(folds)
+    _write(folder, request, data, model, base, notes, metrics, result)
+    return metrics
+
+
+def _read(request: TrainingRequest) -> _Data:
+    examples, files = read_data(request.data, request.columns)
+    if request.validation:
+        held, more = read_data(request.validation, request.columns)
+        split = len(examples)
+        labelled = label_examples([*examples, *held], request.rules)
+        texts = {str(example.values.get("text")) for example in held}
+        rows = np.array([text in texts for text in labelled.texts.texts])
+        if len(held) and split and rows.all():
+            raise InputError("every training text is among the validation texts: give other files")
+        files = [*files, *more]
+    else:
+        labelled = label_examples(examples, request.rules)
+        rows = _held_out(labelled, request.validation_share)
+    _refuse_unlearnable(labelled.tasks, labelled.texts.take(~rows))
+    tested = labelled.texts.take(np.flatnonzero(rows)[:MOST_VALIDATION])
+    if len(tested) < LEAST_VALIDATION:
+        raise InputError(
+            f"expected {LEAST_VALIDATION} texts or more to validate on, got {len(tested)}: give more data, "
+            "or raise --validation_share"
+        )
+    used = ~rows & np.array([split != "test" for split in labelled.splits])
+    return _Data(labelled.tasks, labelled.texts.take(used), tested, files, labelled.notes)
+
+
+def _held_out(labelled: Labelled, share: float) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """The data's own validation split where it has one, else a share of the texts by hash."""
+    if "validation" in labelled.splits:
+        return np.array([split == "validation" for split in labelled.splits])
+    return np.array(
+        [
+            split != "test" and in_share(text, share)
+            for text, split in zip(labelled.texts.texts, labelled.splits, strict=True)
+        ]
+    )
+
+
+def _refuse_unlearnable(tasks: Sequence[Task], train: LabelledTexts) -> None:
+    for task in tasks:
+        rows = train.targets[task.name][train.known(task.name)]
+        if task.kind == "classes" and len(np.unique(rows.argmax(axis=1))) < 2:
+            raise InputError(f"{task.name}: fewer than two classes are left to train on; give more data")
+
+
+def _claim(folder: Path, request: TrainingRequest, data: _Data) -> None:
+    """Writes the config, or finds the same one of a run that was interrupted."""
+    if (folder / run_folder.METRICS_NAME).is_file():
+        raise OutputError(f"{folder} holds a finished run; choose another folder, or delete it")
+    config = _config(request, data)
+    path = folder / run_folder.CONFIG_NAME
+    if path.is_file():
+        old = json.loads(path.read_text(encoding="utf-8"))
+        same = {key: value for key, value in json.loads(json.dumps(config)).items() if key != "libraries"}
+        if any(old.get(key) != value for key, value in same.items()):
+            differs = sorted(key for key, value in same.items() if old.get(key) != value)
+            raise OutputError(
+                f"{folder} holds an unfinished run with another {differs[0]}; choose another folder, "
+                "or delete it"
+            )
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    run_folder.write_json(path, config)
+
+
+def _config(request: TrainingRequest, data: _Data) -> dict[str, object]:
+    return {
+        "command": "train",
+        **{name: value for name, value in asdict(request).items() if name != "data"},
+        "data": [asdict(file) for file in data.files],
+        "notes": list(data.notes),
+        "texts": {"train": len(data.train), "validation": len(data.validation)},
+        "tasks": [asdict(task) for task in data.tasks],
+        "libraries": run_folder.library_versions(),
+    }
+
+
+def _describe(data: _Data) -> str:
+    parts = [f"{len(data.train):,} texts to learn from, {len(data.validation):,} to validate on"]
+    for task in data.tasks:
+        known = int(data.train.known(task.name).sum())
+        parts.append(
+            f"{task.name}: {known:,} texts" + (f", {len(task.labels)} labels" if task.labels else "")
+        )
+    for file in data.files:
+        renamed = [f"{field} = {column!r}" for field, column in file.columns.items() if field != column]
+        if renamed:
+            parts.append(f"{Path(file.path).name}: {', '.join(renamed)}")
+    parts += [f"left out: {note}" for note in data.notes]
+    return "\n".join(parts)
+
+
+def _make_model(request: TrainingRequest, base: Base, tasks: Sequence[Task]) -> FeedbackModel:
+    """New heads, or those of the run that is the base where their tasks and labels are the same."""
+    usual = ("cls", "mean") if request.settings.mode == "frozen" else ("cls",)
+    chosen = [replace(task, features=request.features or usual) for task in tasks]
+    import torch
+
+    torch.manual_seed(request.settings.seed)
+    model = FeedbackModel(base.encoder, chosen, request.settings.dropout)
+    try:
+        trained = load_checkpoint(Path(request.base))[0]
+    except DeploymentError:
+        return model
+    for task in model.tasks:
+        if task in trained.tasks:
+            model.heads[task.name].load_state_dict(trained.heads[task.name].state_dict())
+    return model
+
+
+def _encode(request: TrainingRequest, base: Base, data: _Data) -> _Data:
+    """The data with token ids, synonyms and what the embedding is held to."""
+    train, settings = data.train, request.settings
+    if request.synonyms:
+        table = read_synonyms(Path(request.synonyms))
+        random = np.random.default_rng((settings.seed, 2))
+        texts = [exchange_synonyms(text, table, request.synonym_share, random) for text in train.texts]
+        changed = [i for i, text in enumerate(texts) if text != train.texts[i]]
+        copies = replace(train.take(changed), texts=[texts[i] for i in changed])
+        train = concatenate([train, copies]) if changed else train
+    tokenizer = base.tokenizer(min(settings.max_length, base.most_tokens))
+    train = train.encode(tokenizer)
+    if settings.mode != "frozen" and (settings.hold_embedding or settings.contrast_embedding):
+        train = train.with_embeddings(embed_texts(base, train.texts, settings.max_length))
+    return replace(data, train=train, validation=data.validation.encode(tokenizer))
+
+
+def _fit(
+    model: FeedbackModel, base: Base, data: _Data, request: TrainingRequest, folder: Path,
+    watchers: Sequence[Watcher],
+) -> TrainingResult:  # fmt: skip
+    mask = base.mask_id() if request.settings.edits else None
+    trainer = Trainer(model, data.train, data.validation, request.settings, folder, watchers, mask_id=mask)
+    return trainer.run()
+
+
+def _calibrate(model: FeedbackModel, validation: LabelledTexts, texts: Sequence[str]) -> HeadNotes:
+    """Temperatures and threshold from the validation texts; the languages of the training texts."""
+    given = _predict(model, validation)
+    temperatures, threshold = {}, 0.0
+    for task in model.tasks:
+        known = validation.known(task.name)
+        if task.kind != "classes" or not known.any():
+            continue
+        targets, logits = validation.targets[task.name][known], given.logits[task.name][known]
+        temperatures[task.name] = fit_temperature(task, logits, targets)
+        if task.name == INTENT:
+            threshold = fit_scope_threshold(probabilities(task, logits, temperatures[task.name]), targets)
+    return HeadNotes(temperatures, threshold, taught_languages(texts))
+
+
+def taught_languages(texts: Sequence[str]) -> tuple[str, ...]:
+    """The languages of at least one text in fifty."""
+    counts = Counter(detect_language(text) for text in texts)
+    least = LANGUAGE_SHARE * len(texts)
+    return tuple(sorted(tag for tag, count in counts.items() if count >= least and tag not in ("", "und")))
+
+
+def _predict(model: FeedbackModel, texts: LabelledTexts) -> Predictions:
+    device = next(model.parameters()).device
+    return predict(model, Collator(texts, device, int(model.encoder.config.pad_token_id or 0)))
+
+
+def _measure(
+    model: FeedbackModel, validation: LabelledTexts, notes: HeadNotes, before: Floats
+) -> dict[str, object]:
+    given = _predict(model, validation)
+    figures = evaluate(model.tasks, given.logits, validation, notes.temperatures)
+    for task in model.tasks:
+        if task.name == INTENT and INTENT in figures:
+            known = validation.known(INTENT)
+            rows = probabilities(task, given.logits[INTENT][known], notes.temperatures.get(INTENT, 1.0))
+            figures[INTENT] |= scope_metrics(rows, validation.targets[INTENT][known], notes.intent_threshold)
+    quality = compare_embeddings(before, given.embeddings, validation)
+    rounded = {name: {k: round(v, 4) for k, v in values.items()} for name, values in figures.items()}
+    return {**rounded, "embedding": {**asdict(quality), "held": quality.held}}
+
+
+def _use_unlabelled(
+    model: FeedbackModel, base: Base, data: _Data, request: TrainingRequest, folder: Path,
+    watchers: Sequence[Watcher], notes: HeadNotes, result: TrainingResult, report: Report,
+) -> tuple[TrainingResult, HeadNotes]:  # fmt: skip
+    """Trains on with the texts the model is sure of, then writes those it doubts most."""
+    rows, _ = read_data(request.unlabelled, {k: v for k, v in request.columns.items() if k == "text"})
+    known = set(data.train.texts) | set(data.validation.texts)
+    texts = [str(row.values["text"]) for row in rows if str(row.values.get("text", "")).strip()]
+    texts = [text for text in dict.fromkeys(texts) if text not in known]
+    if not texts:
+        raise InputError(f"{', '.join(request.unlabelled)}: no text that is not in the data already")
+    tokenizer = base.tokenizer(min(request.settings.max_length, base.most_tokens))
+    pool = LabelledTexts(texts, {}).encode(tokenizer)
+    if request.pseudo_gate:
+        model.encoder = merge_lora(model.encoder)
+        sure = pseudo_label(
+            model.tasks, texts, _predict(model, pool), notes.temperatures, request.pseudo_gate
+        )
+        report(f"{len(sure):,} of {len(texts):,} unlabelled texts are surer than {request.pseudo_gate:g}")
+        if len(sure):
+            sure = sure.encode(tokenizer)
+            if data.train.embeddings is not None:
+                sure = sure.with_embeddings(
+                    embed_texts(load_base(request.base), sure.texts, request.settings.max_length)
+                )
+            more = replace(data, train=concatenate([data.train, sure]))
+            result = _fit(model, base, more, request, folder / "pseudo_labels", watchers)
+            notes = _calibrate(model, data.validation, data.train.texts)
+    if request.ask:
+        chosen = most_worth_labelling(model.tasks, _predict(model, pool), notes.temperatures, request.ask)
+        lines = [
+            json.dumps({"text": texts[i], "uncertainty": doubt}, ensure_ascii=False) for i, doubt in chosen
+        ]
+        (folder / TO_LABEL_NAME).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        report(f"{folder / TO_LABEL_NAME}: the {len(chosen):,} texts most worth labelling")
+    return result, notes
+
+
+def _fold_score(
+    request: TrainingRequest, data: _Data, fold: int, folder: Path, report: Report
+) -> dict[str, float]:
+    """One model of the cross-validation: its main figures on the fold it did not see."""
+    place = folder / f"fold_{fold}.json"
+    if place.is_file():
+        known: dict[str, float] = json.loads(place.read_text(encoding="utf-8"))
+        return known
+    everything = concatenate([data.train, data.validation])
+    held = np.array(
+        [fold_of(text, request.folds, request.settings.seed) == fold for text in everything.texts]
+    )
+    if held.sum() < LEAST_VALIDATION or (~held).sum() < LEAST_VALIDATION:
+        raise InputError(f"{len(everything)} texts are too few for {request.folds} folds")
+    base = load_base(request.base)
+    model = _make_model(request, base, data.tasks)
+    part = _encode(
+        request, base, replace(data, train=everything.take(~held), validation=everything.take(held))
+    )
+    scratch = folder / f"fold_{fold}"
+    settings = replace(request.settings, keep_best=False, patience=0)
+    Trainer(model, part.train, None, settings, scratch).run()
+    given = _predict(model, part.validation)
+    figures = evaluate(model.tasks, given.logits, part.validation)
+    flat = {f"{t}/{k}": v for t, values in figures.items() for k, v in values.items() if k != "texts"}
+    run_folder.write_json(place, flat)
+    _remove_state(scratch)
+    report(f"fold {fold + 1} of {request.folds}: " + ", ".join(f"{k} {v:.3f}" for k, v in flat.items()))
+    return flat
+
+
+def _remove_state(folder: Path) -> None:
+    if folder.is_dir():
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
+
+
+def _summarise(folds: Sequence[Mapping[str, float]]) -> dict[str, object]:
+    """Mean and standard deviation over the folds."""
+    names = dict.fromkeys(name for fold in folds for name in fold)
+    values = {name: [fold[name] for fold in folds if name in fold] for name in names}
+    return {
+        name: {"mean": round(float(np.mean(v)), 4), "sd": round(float(np.std(v)), 4), "folds": len(v)}
+        for name, v in values.items()
+    }
+
+
+def _write(
+    folder: Path, request: TrainingRequest, data: _Data, model: FeedbackModel, base: Base,
+    notes: HeadNotes, metrics: Mapping[str, object], result: TrainingResult,
+) -> None:  # fmt: skip
+    """Everything that stays; metrics.json last, because it says that the run is finished."""
+    named = replace(notes, name=folder.name)
+    save_checkpoint(folder / "checkpoint", model, base, named)
+    run_folder.write_history(folder / run_folder.HISTORY_NAME, result.history)
+    charts = {
+        "loss": loss_curves(result.history),
+        "validation": score_curves(result.history, {task.name: task.kind for task in model.tasks}),
+    }
+    write_html(folder / "curves.html", folder.name, charts)
+    write_png(folder / "curves.png", charts)
+    card = run_folder.model_card(folder.name, _config(request, data), model.tasks, metrics)
+    (folder / run_folder.CARD_NAME).write_text(card, encoding="utf-8")
+    run_folder.write_json(folder / run_folder.METRICS_NAME, metrics)
+    _remove_state(folder / "pseudo_labels")
+    (folder / "training_state.pt").unlink(missing_ok=True)
