@@ -18,10 +18,11 @@ from typing import Final, TypeAlias, TypeVar
 import numpy as np
 
 from models.encoder.artefact import DEFAULT_MODEL_PATH, Artefact, load_artefact
+from models.encoder.encoders import shared_encoder
 from models.encoder.manifest import SENTIMENT_LABELS
 from models.encoder.reading import ScoreReader, require_probes
 from models.encoder.recent import RecentTexts
-from models.encoder.session import CPU_PROVIDERS, Encoder, EncoderOutput, Floats, shared_encoder
+from models.encoder.session import CPU_PROVIDERS, Encoder, EncoderOutput, Floats
 from models.encoder.tokens import EncoderInput, TextEncoder
 from models.encoder.topics import LabelMatcher, TopicCatalogue, default_catalogue, read_topics
 from models.pointer import read_pointer

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final, Protocol
-from weakref import WeakValueDictionary
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
 from models.encoder.artefact import Artefact
-from models.encoder.manifest import ATTENTION_MASK, INPUT_IDS, NGRAM_IDS
+from models.encoder.manifest import ATTENTION_MASK, INPUT_IDS, NGRAM_IDS, GraphContract
 from models.encoder.tokens import EncoderInput
 from models.errors import DeploymentError
 
@@ -22,6 +20,7 @@ CPU_PROVIDERS: Final = ("CPUExecutionProvider",)
 #: Texts of one length share a call up to so many tokens: above them it gains nothing.
 SHARED_TOKENS: Final = 192
 _CHECKED_LENGTHS: Final = (5, 8, 33, 96)
+_FEW_WORDS: Final = 97  # every vocabulary has as many
 
 Floats = NDArray[np.float32]
 
@@ -65,7 +64,10 @@ class ExactSession:
         self.artefact = artefact.without_weights()
         self._session = open_session(artefact, providers)
         self._outputs = artefact.contract.outputs
-        self._shared_tokens = SHARED_TOKENS if self._rows_are_exact(artefact.max_length) else 0
+        try:
+            self._shared_tokens = SHARED_TOKENS if self._rows_are_exact(artefact.contract) else 0
+        except Exception as error:  # onnxruntime's own classes derive from Exception only
+            raise DeploymentError(f"{artefact.path}: the graph cannot run: {error}") from None
 
     def plan(self, inputs: Sequence[EncoderInput]) -> list[list[int]]:
         """Groups of one length, the longest first so that no thread is left with one at the end."""
@@ -92,11 +94,12 @@ class ExactSession:
             feed[NGRAM_IDS] = np.stack([features.ngrams for features in inputs])
         return split_rows(self._outputs, self._session.run(self._outputs, feed), len(inputs))
 
-    def _rows_are_exact(self, max_length: int) -> bool:
-        ngrams = np.arange(2 if NGRAM_IDS in self.artefact.contract.inputs else 0, dtype=np.int64)
-        for tokens in sorted({min(length, max_length) for length in _CHECKED_LENGTHS}):
+    def _rows_are_exact(self, contract: GraphContract) -> bool:
+        ngrams = np.arange(2 if NGRAM_IDS in contract.inputs else 0, dtype=np.int64)
+        words = contract.vocabulary or _FEW_WORDS
+        for tokens in sorted({min(length, contract.max_length) for length in _CHECKED_LENGTHS}):
             rows = [
-                EncoderInput([(7 * row + 3 * k) % 97 + 1 for k in range(tokens)], ngrams, False)
+                EncoderInput([(7 * row + 3 * k) % words for k in range(tokens)], ngrams, False)
                 for row in range(3)
             ]
             together, alone = self.run(rows), [self.run([row])[0] for row in rows]
@@ -118,11 +121,6 @@ def _same_bits(a: EncoderOutput, b: EncoderOutput) -> bool:
     return all(
         np.array_equal(getattr(a, field.name), getattr(b, field.name), equal_nan=False) for field in fields(a)
     )
-
-
-def open_encoder(artefact: Artefact, providers: Sequence[str] = CPU_PROVIDERS) -> Encoder:
-    """The way of running that suits the artefact and the providers."""
-    return ExactSession(artefact, providers)
 
 
 def open_session(
@@ -182,18 +180,3 @@ def require_providers(providers: Sequence[str]) -> None:
             f"execution provider {', '.join(missing) or '(none)'} is not in this onnxruntime; it has "
             f"{', '.join(available)}. For CUDA install livelist[gpu] instead of livelist[cpu]"
         )
-
-
-# Weakly, so that a model that was replaced leaves the memory with its last user.
-_encoders: WeakValueDictionary[tuple[str, tuple[str, ...]], Encoder] = WeakValueDictionary()
-_encoders_lock = threading.Lock()
-
-
-def shared_encoder(artefact: Artefact, providers: Sequence[str] = CPU_PROVIDERS) -> Encoder:
-    """The process's encoder for this model version and these providers, loaded once."""
-    key = (f"{artefact.path.resolve()}@{artefact.version}", tuple(providers))
-    with _encoders_lock:
-        encoder = _encoders.get(key)
-        if encoder is None:
-            encoder = _encoders[key] = open_encoder(artefact, providers)
-        return encoder

@@ -20,7 +20,8 @@ from models.encoder.artefact import (
     load_artefact,
     read_manifest,
 )
-from models.encoder.session import Floats, open_encoder
+from models.encoder.encoders import open_encoder
+from models.encoder.session import Floats
 from models.encoder.tokens import TextEncoder
 from models.errors import DeploymentError
 from models.pointer import read_pointer, write_pointer

@@ -7,7 +7,8 @@ import dataclasses
 import pytest
 
 from models.encoder.artefact import DEFAULT_MODEL_PATH, Artefact, load_artefact
-from models.encoder.session import ExactSession, require_providers, shared_encoder
+from models.encoder.encoders import open_encoder, shared_encoder
+from models.encoder.session import ExactSession, require_providers
 from models.errors import DeploymentError
 
 
@@ -20,7 +21,7 @@ def test_an_absent_provider_is_an_error_and_not_a_silent_fallback(artefact: Arte
     with pytest.raises(
         DeploymentError, match=r"TensorrtExecutionProvider is not in this onnxruntime; it has"
     ):
-        ExactSession(artefact, ("TensorrtExecutionProvider", "CPUExecutionProvider"))
+        open_encoder(artefact, ("TensorrtExecutionProvider", "CPUExecutionProvider"))
 
 
 def test_no_provider_at_all_is_an_error() -> None:
