@@ -1,0 +1,372 @@
+"""PostgresSink: the output tables in a schema of a PostgreSQL database.
+
+`recommendations_latest` is replaced user by user. What a user's list is stands in
+`recommendations_heads`, and the statement that changes a head is the guard: it takes a list only
+above the version that stands, and never one that an erasure has buried. All of a call is one
+transaction, so a reader sees an old list or a new one, whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
+from types import TracebackType
+from typing import Any, Final
+
+import psycopg
+import pyarrow as pa
+import pyarrow.compute as pc
+from psycopg import sql
+
+from models.errors import OutputError
+from models.tables import COMMENT_KEY, DESCRIPTIONS, SCHEMAS
+from pipeline.connectors.addresses import PostgresDatabase
+from pipeline.connectors.identity import IDENTITY, ROW_KEY, Lists, keyed, lists_of
+from pipeline.connectors.retrying import RefusedRowsError, try_again
+
+_CONNECT_SECONDS: Final = 10
+#: Nobody else's advisory lock: tables are made by one writer at a time.
+_MAKING_TABLES: Final = 0x6C69_7665_6C69
+#: Rows that are Python objects at a time.
+_ROWS_AT_A_TIME: Final = 2_000
+_HEADS: Final = "recommendations_heads"
+_LATEST: Final = "recommendations_latest"
+_PASSING: Final = (psycopg.OperationalError, psycopg.InterfaceError)
+
+_HEAD_COLUMNS: Final = (
+    ("user_id", "text PRIMARY KEY", "the user"),
+    ("state_version", "bigint NOT NULL", "version of the list that stands; 0 where none does"),
+    ("list_hash", "text NOT NULL", "its hash; of two lists with one version the higher hash stands"),
+    ("event_time", "timestamptz", "newest feedback of the user behind it"),
+    ("buried_version", "bigint NOT NULL DEFAULT 0", "lists up to this version were erased"),
+    ("buried_time", "timestamptz NOT NULL DEFAULT '-infinity'", "feedback up to this time was erased"),
+)
+
+_RAISE_GRAVES: Final = """
+INSERT INTO {heads} AS h (user_id, state_version, list_hash, buried_version, buried_time)
+SELECT user_id, 0, '', state_version, event_time FROM incoming_graves ORDER BY user_id
+ON CONFLICT (user_id) DO UPDATE SET
+  buried_version = greatest(h.buried_version, excluded.buried_version),
+  buried_time = greatest(h.buried_time, excluded.buried_time)
+"""
+_BURY_LISTS: Final = """
+DELETE FROM {latest} AS l USING {heads} AS h, incoming_graves AS g
+WHERE h.user_id = g.user_id AND l.user_id = g.user_id
+  AND (l.state_version <= h.buried_version OR l.event_time <= h.buried_time)
+"""
+_FREE_HEADS: Final = """
+UPDATE {heads} AS h SET state_version = 0, list_hash = '', event_time = NULL FROM incoming_graves AS g
+WHERE h.user_id = g.user_id
+  AND (h.state_version <= h.buried_version OR h.event_time <= h.buried_time)
+"""
+_TAKE_LISTS: Final = """
+INSERT INTO {heads} AS h (user_id, state_version, list_hash, event_time)
+SELECT user_id, state_version, list_hash, event_time FROM incoming_heads ORDER BY user_id
+ON CONFLICT (user_id) DO UPDATE SET
+  state_version = excluded.state_version, list_hash = excluded.list_hash, event_time = excluded.event_time
+WHERE (excluded.state_version, excluded.list_hash COLLATE "C") > (h.state_version, h.list_hash COLLATE "C")
+  AND excluded.state_version > h.buried_version AND excluded.event_time > h.buried_time
+RETURNING user_id
+"""
+_KEEP_NEWER_TREND: Final = "WHERE excluded.count >= t.count"
+
+
+class PostgresSink:
+    """A `TableSink`. One connection, made anew when it breaks; one thread uses it."""
+
+    def __init__(self, database: PostgresDatabase) -> None:
+        self._database = database
+        self._where = _where(database.dsn)
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def open(self) -> None:
+        """Connects, and makes what is missing: schema, tables, comments."""
+        try:
+            self._make_tables(self._connected())
+        except psycopg.Error as error:
+            self.close()
+            raise OutputError(f"{self._where}: {_reason(error)}{_hint(error)}") from None
+
+    def write(self, table: str, rows: pa.Table) -> None:
+        """One transaction. Tables that the address does not name are passed over."""
+        if not len(rows) or not self._writes(table):
+            return
+        try_again(
+            lambda: self._attempt(table, rows),
+            _PASSING,
+            self._database.timeout_seconds,
+            f"{self._where}: {table} cannot be written",
+            _reason,
+        )
+
+    def close(self) -> None:
+        """Frees the connection."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(psycopg.Error):
+                connection.close()
+
+    def _writes(self, table: str) -> bool:
+        return (table if table != _LATEST else "recommendations") in self._database.tables
+
+    def _attempt(self, table: str, rows: pa.Table) -> None:
+        connection = self._connected()
+        try:
+            with _Watch(connection, self._database.timeout_seconds / 2) as watch, connection.transaction():
+                writing = _Writing(connection, self._database.schema, watch)
+                if table in IDENTITY:
+                    writing.history(table, rows)
+                if table in ("recommendations", _LATEST):
+                    writing.lists(lists_of(table, rows))
+        except _PASSING:
+            self.close()
+            raise
+        except psycopg.DataError as error:
+            raise RefusedRowsError(f"{self._where}: {table} refuses rows: {_reason(error)}") from error
+        except psycopg.Error as error:
+            raise OutputError(f"{self._where}: {table}: {_reason(error)}{_hint(error)}") from error
+
+    def _connected(self) -> psycopg.Connection[Any]:
+        if self._connection is None or self._connection.closed:
+            self._connection = psycopg.connect(
+                self._database.dsn,
+                autocommit=True,
+                connect_timeout=_CONNECT_SECONDS,
+                application_name="livelist",
+                keepalives_idle=10,
+                keepalives_interval=5,
+                keepalives_count=3,
+            )
+        return self._connection
+
+    def _name(self, table: str) -> sql.Identifier:
+        return sql.Identifier(self._database.schema, table)
+
+    def _make_tables(self, connection: psycopg.Connection[Any]) -> None:
+        wanted = [table for table in (*IDENTITY, _LATEST, _HEADS) if table == _HEADS or self._writes(table)]
+        with _Watch(connection, self._database.timeout_seconds), connection.transaction():
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", [_MAKING_TABLES])
+            found = connection.execute("SELECT to_regnamespace(%s)", [self._database.schema]).fetchone()
+            if found is None or found[0] is None:
+                schema = sql.Identifier(self._database.schema)
+                connection.execute(sql.SQL("CREATE SCHEMA {}").format(schema))
+            for table in wanted:
+                self._make_table(connection, table)
+
+    def _make_table(self, connection: psycopg.Connection[Any], table: str) -> None:
+        listed = connection.execute(
+            "SELECT column_name FROM information_schema.columns WHERE table_schema = %s AND table_name = %s",
+            [self._database.schema, table],
+        )
+        present = {name for (name,) in listed}
+        columns = _columns(table)
+        if not present:
+            body = sql.SQL(", ").join(
+                sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(kind)) for name, kind, _ in columns
+            )
+            key = sql.SQL(", PRIMARY KEY (user_id, rank)" if table == _LATEST else "")
+            connection.execute(sql.SQL("CREATE TABLE {} ({}{})").format(self._name(table), body, key))
+            self._describe(connection, table, columns)
+            if table == "recommendations":
+                index = sql.SQL("CREATE INDEX ON {} (user_id, state_version)").format(self._name(table))
+                connection.execute(index)
+        for name, kind, comment in columns if present else ():
+            if name not in present:  # a later release added it
+                add = sql.SQL("ALTER TABLE {} ADD COLUMN {} {}")
+                connection.execute(add.format(self._name(table), sql.Identifier(name), sql.SQL(kind)))
+                self._describe(connection, table, [(name, kind, comment)])
+
+    def _describe(
+        self, connection: psycopg.Connection[Any], table: str, columns: Sequence[tuple[str, str, str]]
+    ) -> None:
+        what = DESCRIPTIONS.get(table, "Of each user the version of the current list, and what was erased.")
+        comment = sql.SQL("COMMENT ON TABLE {} IS {}")
+        connection.execute(comment.format(self._name(table), sql.Literal(what)))
+        for name, _, text in columns:
+            place = sql.Identifier(self._database.schema, table, name)
+            connection.execute(sql.SQL("COMMENT ON COLUMN {} IS {}").format(place, sql.Literal(text)))
+
+
+class _Writing:
+    """One transaction."""
+
+    def __init__(self, connection: psycopg.Connection[Any], schema: str, watch: _Watch) -> None:
+        self._connection = connection
+        self._schema = schema
+        self._watch = watch
+
+    def history(self, table: str, rows: pa.Table) -> None:
+        """Rows of one identity take the place of those that stand."""
+        target, incoming = sql.Identifier(self._schema, table), f"incoming_{table}"
+        self._stage(incoming, target, keyed(table, rows))
+        names = [ROW_KEY, *SCHEMAS[table].names]
+        given = [sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in names[1:]]
+        self._execute(
+            "INSERT INTO {table} AS t ({columns}) SELECT {columns} FROM {incoming} "
+            "ON CONFLICT ({key}) DO UPDATE SET {given} {guard}",
+            table=target,
+            columns=_names(names),
+            incoming=sql.Identifier(incoming),
+            key=sql.Identifier(ROW_KEY),
+            given=sql.SQL(", ").join(given),
+            guard=sql.SQL(_KEEP_NEWER_TREND if table == "trends" else ""),
+        )
+
+    def lists(self, lists: Lists) -> None:
+        """The current lists: erasures first, then what is newer than what stands."""
+        names = {
+            "heads": sql.Identifier(self._schema, _HEADS),
+            "latest": sql.Identifier(self._schema, _LATEST),
+        }
+        if len(lists.graves):
+            self._stage("incoming_graves", names["heads"], lists.graves)
+            for statement in (_RAISE_GRAVES, _BURY_LISTS, _FREE_HEADS):
+                self._execute(statement, **names)
+        if not len(lists.heads):
+            return
+        self._stage("incoming_heads", names["heads"], lists.heads)
+        taken = [user for (user,) in self._execute(_TAKE_LISTS, **names)]
+        self._execute("DELETE FROM {latest} WHERE user_id = ANY(%s)", [taken], **names)
+        users = lists.latest["user_id"]
+        self._copy(names["latest"], lists.latest.filter(pc.is_in(users, pa.array(taken, pa.string()))))
+
+    def _execute(
+        self, statement: str, values: Sequence[object] | None = None, **names: sql.Composable
+    ) -> psycopg.Cursor[Any]:
+        done = self._connection.execute(sql.SQL(statement).format(**names), values)
+        self._watch.moves()
+        return done
+
+    def _stage(self, name: str, like: sql.Composable, rows: pa.Table) -> None:
+        """A temporary table of the rows, gone with the transaction."""
+        target, columns = sql.Identifier(name), _names(rows.column_names)
+        create = "CREATE TEMP TABLE {target} ON COMMIT DROP AS SELECT {columns} FROM {like} WITH NO DATA"
+        self._execute(create, target=target, columns=columns, like=like)
+        self._copy(target, rows)
+        self._execute("ANALYZE {target}", target=target)
+
+    def _copy(self, target: sql.Composable, rows: pa.Table) -> None:
+        statement = sql.SQL("COPY {} ({}) FROM STDIN").format(target, _names(rows.column_names))
+        with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
+            for batch in rows.to_batches(max_chunksize=_ROWS_AT_A_TIME):
+                columns = [_values(each, batch[each.name]) for each in batch.schema]
+                for row in zip(*columns, strict=True):
+                    copy.write_row(row)
+                self._watch.moves()
+
+
+def _columns(table: str) -> list[tuple[str, str, str]]:
+    """(name, type, comment) of a table, in order."""
+    if table == _HEADS:
+        return list(_HEAD_COLUMNS)
+    described = [
+        (
+            each.name,
+            _type_of(each.type) + ("" if each.nullable else " NOT NULL"),
+            (each.metadata or {}).get(COMMENT_KEY, b"").decode(),
+        )
+        for each in SCHEMAS[table]
+    ]
+    if table not in IDENTITY:
+        return described
+    identity = f"hash of {', '.join(IDENTITY[table])}"
+    return [(ROW_KEY, "text PRIMARY KEY", identity), *described]
+
+
+def _type_of(kind: pa.DataType) -> str:
+    simple = {
+        pa.string(): "text",
+        pa.int64(): "bigint",
+        pa.int32(): "integer",
+        pa.float64(): "double precision",
+        pa.bool_(): "boolean",
+    }
+    if kind in simple:
+        return simple[kind]
+    if pa.types.is_timestamp(kind):
+        return "timestamptz"
+    return "text[]" if pa.types.is_list(kind) and kind.value_type == pa.string() else "jsonb"
+
+
+def _values(field: pa.Field, column: pa.Array) -> Iterator[object]:
+    kind = _type_of(field.type)
+    if kind == "jsonb":
+        return (None if value is None else json.dumps(_storable(value)) for value in column.to_pylist())
+    clean: Callable[[Any], Any] = _storable if kind in ("text", "text[]") else lambda value: value
+    return (clean(value) for value in column.to_pylist())
+
+
+def _storable(value: Any) -> Any:
+    """PostgreSQL's texts hold no NUL, and JSON no NaN."""
+    if isinstance(value, str):
+        return value.replace("\0", "�") if "\0" in value else value
+    if isinstance(value, dict):
+        return {name: _storable(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_storable(each) for each in value]
+    return None if isinstance(value, float) and value != value else value
+
+
+def _names(names: Sequence[str]) -> sql.Composed:
+    return sql.SQL(", ").join(map(sql.Identifier, names))
+
+
+class _Watch(AbstractContextManager["_Watch"]):
+    """Breaks a connection on which nothing moves for so long: an answer may be lost for ever."""
+
+    def __init__(self, connection: psycopg.Connection[Any], seconds: float) -> None:
+        self._handle = os.dup(connection.fileno())
+        self._seconds = seconds
+        self._moved = time.monotonic()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="postgres-watch", daemon=True)
+
+    def moves(self) -> None:
+        """Something was sent or answered."""
+        self._moved = time.monotonic()
+
+    def __enter__(self) -> _Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._thread.join()
+        os.close(self._handle)
+
+    def _run(self) -> None:
+        while (left := self._moved + self._seconds - time.monotonic()) > 0:
+            if self._done.wait(left):
+                return
+        with suppress(OSError), socket.socket(fileno=os.dup(self._handle)) as stuck:
+            stuck.shutdown(socket.SHUT_RDWR)
+
+
+def _where(dsn: str) -> str:
+    try:
+        parts = psycopg.conninfo.conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError as error:
+        raise OutputError(f"PostgreSQL address: {_reason(error)}") from None
+    return f"PostgreSQL {parts.get('host', 'localhost')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
+
+
+def _reason(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _hint(error: psycopg.Error) -> str:
+    text = str(error)
+    if "password" in text or "authentication" in text:
+        return "; put the password into ~/.pgpass or PGPASSWORD, not into the address"
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return "; grant it to the user of the address, or name another schema with ?schema="
+    if isinstance(error, psycopg.OperationalError):
+        return "; is the server up, and the address right?"
+    return ""
