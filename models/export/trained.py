@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from models.encoder.artefact import Artefact, content_hash
-from models.encoder.session import open_encoder
+from models.encoder.encoders import open_encoder
 from models.encoder.store import write_artefact
 from models.encoder.tokens import TextEncoder
 from models.errors import DeploymentError
@@ -20,7 +20,7 @@ from models.export.calibration import choose_scales
 from models.export.checkpoint import Bert, Floats, Linear, bert_of
 from models.export.dynamic import quantize_dynamic_int8
 from models.export.graph import CONTRIB, OPSET, GraphWriter, QuantizedEncoder
-from models.export.outputs import GraphHead, LogitTerm, add_outputs
+from models.export.outputs import GraphHead, LogitFusion, add_outputs
 from models.export.torch_graph import TORCH_OPSET, ServedModel, export_torch
 from models.training.checkpoint import HeadNotes
 from models.training.evaluation import task_metrics
@@ -51,8 +51,8 @@ class ExportPlan:
     max_length: int = MAX_LENGTH
     languages: tuple[str, ...] = ()
     description: Mapping[str, object] = field(default_factory=dict)
-    terms: Mapping[str, LogitTerm] = field(default_factory=dict)  # by task, added to the logits
-    ngrams: Mapping[str, object] | None = None  # the manifest's, when a term reads `ngram_ids`
+    fusions: Mapping[str, LogitFusion] = field(default_factory=dict)  # by task, applied to the logits
+    ngrams: Mapping[str, object] | None = None  # the manifest's, when a fusion reads `ngram_ids`
 
 
 #: What the outputs should be, by name, for texts; torch's in float32 unless another is given.
@@ -138,7 +138,7 @@ def _build(
         try:
             bert = bert_of(model.encoder)
         except DeploymentError as reason:
-            if plan.terms:
+            if plan.fusions:
                 raise
             served = ServedModel(model, tasks, dict(notes.temperatures))
             return _Built(
@@ -148,7 +148,7 @@ def _build(
             )  # fmt: skip
         ids = base.tokenizer(max_length).encode(calibration)
         return _build_q8(model, bert, ids, notes, tasks, plan)
-    if plan.terms:
+    if plan.fusions:
         raise DeploymentError("a model with n-grams is exported with --quantize int8 only")
     served = ServedModel(model, tasks, dict(notes.temperatures))
     return _Built(
@@ -163,7 +163,7 @@ def _build_q8(
 ) -> _Built:  # fmt: skip
     graph = GraphWriter()
     states = QuantizedEncoder(graph, bert, choose_scales(bert, ids)).hidden_states()
-    heads = [graph_head(model, task, notes, plan.terms.get(task.name)) for task in tasks]
+    heads = [graph_head(model, task, notes, plan.fusions.get(task.name)) for task in tasks]
     widths = {"embedding": bert.hidden} | add_outputs(graph, states, heads)
     inputs = ("input_ids", "ngram_ids") if plan.ngrams is not None else ("input_ids",)
     onnx_model = graph.model({name: ("batch", width) for name, width in widths.items()}, inputs)
@@ -174,7 +174,7 @@ def _build_q8(
 
 
 def graph_head(
-    model: FeedbackModel, task: Task, notes: HeadNotes, term: LogitTerm | None = None
+    model: FeedbackModel, task: Task, notes: HeadNotes, fusion: LogitFusion | None = None
 ) -> GraphHead:
     """A trained head in the form that `add_outputs` takes."""
     head = model.heads[task.name]
@@ -185,7 +185,7 @@ def graph_head(
         linear=Linear(weight, head.bias.detach().float().cpu().numpy()),
         activation="softmax" if task.kind == "classes" else "sigmoid",
         temperature=float(notes.temperatures.get(task.name, 1.0)),
-        term=term,
+        fusion=fusion,
     )
 
 

@@ -13,11 +13,10 @@ transformers = pytest.importorskip("transformers", reason="transformers is missi
 
 import onnxruntime  # noqa: E402
 
-from models.export import heads as fitting  # noqa: E402
 from models.export.calibration import choose_scales, reference_embedding  # noqa: E402
 from models.export.checkpoint import Bert, read_bert  # noqa: E402
-from models.export.corpora import LabelledText, balance, is_held_out, undo_treebank  # noqa: E402
 from models.export.graph import GraphWriter, QuantizedEncoder, quantize_columns  # noqa: E402
+from models.training.evaluation import auc, calibration_error  # noqa: E402
 
 pytestmark = pytest.mark.train
 VOCABULARY = 200
@@ -83,66 +82,13 @@ def test_columns_are_rounded_to_within_half_a_step() -> None:
     assert np.all(np.abs(rounded * scales - weight) <= scales / 2 + 1e-7)
 
 
-def _labelled(count: int) -> tuple[fitting.Evidence, list[LabelledText]]:
-    """Feature 0 tells negative from positive, and so does token 1 against token 2."""
-    random = np.random.default_rng(2)
-    texts = [LabelledText("set", str(i), i % 3, abs(i % 3 - 1), False) for i in range(count)]
-    features = random.normal(size=(count, 4)).astype(np.float32)
-    features[:, 0] += np.array([text.sentiment - 1 for text in texts])
-    ids = [[5, (1, 3, 2)[text.sentiment], *random.integers(4, 9, 3).tolist(), 6] for text in texts]
-    return fitting.Evidence(features, ids, 10), texts
-
-
-def test_the_heads_in_the_graph_are_the_heads_that_were_fitted() -> None:
-    evidence, texts = _labelled(300)
-    heads = fitting.fit_heads(evidence, texts)
-    graph = GraphWriter()
-    features = graph.constant(evidence.features[:1], "features")
-    for value, name in zip(
-        fitting.add_heads(graph, features, heads), ("sentiment", "intensity"), strict=True
-    ):
-        graph.output(value, name)
-    model = graph.model({"sentiment": ("batch", 3), "intensity": ("batch", 1)}).SerializeToString()
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    sentiment, intensity = session.run(None, {"input_ids": np.array([evidence.ids[0]])})
-    logits = [fitting._apply(evidence, head)[0] for head in (heads.sentiment, heads.intensity)]
-    assert np.allclose(sentiment[0], fitting.softmax(logits[0]), atol=1e-5)
-    assert np.allclose(intensity[0], 1 / (1 + np.exp(-logits[1])), atol=1e-5)
-
-
-def test_the_heads_learn_what_can_be_learnt() -> None:
-    evidence, texts = _labelled(600)
-    heads = fitting.fit_heads(evidence, texts)
-    probabilities = fitting.softmax(fitting._apply(evidence, heads.sentiment))
-    figures = fitting.sentiment_metrics(probabilities, np.array([text.sentiment for text in texts]))
-    assert figures["auc"] > 0.99
-    assert figures["accuracy_3"] > 0.95
-
-
 def test_auc_counts_ties_as_halves() -> None:
     positive = np.array([True, True, False, False])
-    assert fitting.auc(positive, np.array([2.0, 1.0, 1.0, 0.0])) == 0.875
-    assert fitting.auc(positive, np.zeros(4)) == 0.5
+    assert auc(positive, np.array([2.0, 1.0, 1.0, 0.0])) == 0.875
+    assert auc(positive, np.zeros(4)) == 0.5
 
 
 def test_calibration_error_is_the_gap_between_claim_and_truth() -> None:
     confidence = np.full(100, 0.9, np.float32)
-    assert fitting.calibration_error(confidence, np.arange(100) < 90) == pytest.approx(0, abs=1e-6)
-    assert fitting.calibration_error(confidence, np.arange(100) < 50) == pytest.approx(0.4, abs=1e-6)
-
-
-def test_the_folds_depend_on_the_text_alone() -> None:
-    folds = [is_held_out(f"review {i}") for i in range(2000)]
-    assert folds == [is_held_out(f" Review {i} ") for i in range(2000)]
-    assert 0.17 < np.mean(folds) < 0.23
-
-
-def test_balance_takes_the_same_number_of_each_class() -> None:
-    texts = [LabelledText("set", str(i), min(i % 5, 2), None, False) for i in range(500)]
-    kept = balance(texts, 50)
-    assert [sum(text.sentiment == label for text in kept) for label in range(3)] == [50, 50, 50]
-    assert kept == balance(texts, 50)
-
-
-def test_treebank_spaces_are_undone() -> None:
-    assert undo_treebank("it does n't work , sadly .") == "it doesn't work, sadly."
+    assert calibration_error(confidence, np.arange(100) < 90) == pytest.approx(0, abs=1e-6)
+    assert calibration_error(confidence, np.arange(100) < 50) == pytest.approx(0.4, abs=1e-6)
