@@ -52,7 +52,7 @@ setup(
         include=["models", "models.*", "transforms", "transforms.*", "pipeline", "pipeline.*"]
     ),
     package_data={
-        "models": ["default/**/*", "**/*.yaml", "**/*.json", "**/*.tsv", "py.typed"],
+        "models": ["default/**/*", "**/*.yaml", "**/*.json", "**/*.tsv", "**/*-LICENSE.txt", "py.typed"],
         "transforms": ["py.typed"],
         "pipeline": ["sample/*.gz", "sample/*.md", "**/*.sql", "py.typed"],
     },
