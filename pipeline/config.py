@@ -33,6 +33,9 @@ class JobConfig:
     topics: str | None = None  # YAML of topics and intents; None: the shipped one
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
     threads: int = 0  # of the encoder; 0: as many as there are cores
+    model_poll_seconds: float = 5.0  # how often a model's pointer file is looked at
+    canary_model: str | None = None  # a model that reads a share of the texts too, and is compared
+    canary_share: float = 0.05
     now: Micros | None = None  # ranking clock; None: the newest accepted event_time
     emit_history: bool = False  # one list per (user, window) besides, marked as hindsight
     history_window_seconds: int = 86_400
@@ -57,6 +60,8 @@ class JobConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.reindex_every_seconds < 0:
             raise ValueError(f"reindex_every_seconds must not be negative, got {self.reindex_every_seconds}")
+        if not 0 < self.canary_share <= 1:
+            raise ValueError(f"canary_share must be above 0 and at most 1, got {self.canary_share}")
         if self.threads < 0:
             raise ValueError(f"threads must not be negative, got {self.threads}")
         if self.allowed_lateness_seconds is not None and self.allowed_lateness_seconds < 0:

@@ -14,6 +14,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from models.accounting import Accounting
+from models.encoder.serving import SHIPPED
 from models.ranking.index import read_pointer
 from models.value import RatingScale
 from models.views import ViewPolicy
@@ -26,7 +27,7 @@ from pipeline.recommender import RecommenderConfig, build_recommender
 from pipeline.remote_output import send_index
 from pipeline.sinks import WriteTables, prepare_output
 from pipeline.tables_reader import last_published, read_accounting
-from transforms.score_feedback import SHIPPED, ScoreFeedback
+from transforms.score_feedback import ScoreFeedback
 
 #: The value of --model that switches scoring off.
 NO_MODEL: Final = "none"
@@ -89,7 +90,10 @@ def _published_rows(output: str) -> dict[str, int]:
 def scorer_of(config: JobConfig) -> ScoreFeedback:
     """The scoring step; raises DeploymentError here, before the job starts, when it could not work."""
     model = None if config.model == NO_MODEL else config.model or SHIPPED
-    score_feedback = ScoreFeedback(model, config.providers, config.topics, config.threads)
+    score_feedback = ScoreFeedback(
+        model, config.providers, config.topics, config.threads,
+        config.model_poll_seconds, config.canary_model, config.canary_share,
+    )  # fmt: skip
     scorer = score_feedback.load()
     if scorer is not None:
         before = scorer.texts  # of earlier runs in this process

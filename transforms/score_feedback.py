@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import apache_beam as beam
 from apache_beam import typehints
-from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 from apache_beam.pvalue import DoOutputsTuple, TaggedOutput
 
-from models.encoder.artefact import DEFAULT_MODEL_PATH, read_manifest
-from models.encoder.scorer import (
-    BatchStatistics,
-    ScoringFailure,
-    ScoringResult,
-    TextScorer,
-)
+from models.encoder.scorer import ScoringFailure, ScoringResult, TextScorer
+from models.encoder.serving import SHIPPED, ScorerPool, ServingConfig, shared_pool
 from models.encoder.session import CPU_PROVIDERS
 from models.errors import BadRecord
 from models.records import FeedbackEvent, ScoredFeedback
 from models.rejects import reject_event
 from models.text import text_hash
 from models.times import wall_clock
+from transforms.encoder_metrics import record_batch
 
 STAGE: Final = "score"
-#: The `model_path` of the model that ships with the project.
-SHIPPED: Final = "default"
 #: Events that are gathered before the encoder is called, within a bundle: enough that each distinct text
 #: is seen once and every thread stays busy, few enough to hold in memory.
 BATCH_EVENTS: Final = 1024
@@ -44,30 +36,43 @@ class ScoreFeedback(beam.PTransform):
     `scored` are ScoredFeedback, without a score where there is no text; `text_vectors` are (text hash,
     model version, unit embedding as float16 bytes), each text once a bundle; `dead_letters` are the
     events whose text could not be scored, alone. A `model_path` of None scores nothing: every event
-    passes; "default" is the model that ships with the project, wherever a worker has it installed.
-    `topics_path` None takes the packaged catalogue, `threads` 0 one thread a core.
+    passes; "default" is the model that ships with the project, wherever a worker has it installed; a folder
+    with a pointer file is looked at every `poll_seconds`, between batches, for a newer artefact.
+    `topics_path` None takes the packaged catalogue, `threads` 0 one thread a core. `canary_model` reads
+    `canary_share` of the texts besides, and is compared; its scores go nowhere.
     """
 
     model_path: str | None = SHIPPED
     providers: tuple[str, ...] = CPU_PROVIDERS
     topics_path: str | None = None
     threads: int = 0
+    poll_seconds: float = 5.0
+    canary_model: str | None = None
+    canary_share: float = 0.05
 
-    def load(self) -> TextScorer | None:
-        """The scorer, here and now: a local run calls this to find a missing model before it starts.
+    def serving(self) -> ServingConfig | None:
+        """What the workers make their scorers from; None without a model."""
+        if self.model_path is None:
+            return None
+        return ServingConfig(
+            self.model_path, self.topics_path, self.providers, self.threads,
+            self.poll_seconds, self.canary_model, self.canary_share,
+        )  # fmt: skip
+
+    def load(self) -> ScorerPool | None:
+        """The scorers, here and now: a local run calls this to find a missing model before it starts.
 
         Raises DeploymentError when the model or a provider is not there, or the topics file is wrong.
         """
-        if self.model_path is None:
-            return None
-        return shared_scorer(self.model_path, self.topics_path, self.providers, self.threads)
+        config = self.serving()
+        return None if config is None else shared_pool(config)
 
     def expand(self, events: beam.PCollection[FeedbackEvent]) -> DoOutputsTuple:
-        if self.model_path is None:
+        config = self.serving()
+        if config is None:
             read = events | "WithoutModel" >> beam.Map(without_score)
         else:
-            handler = TextModelHandler(self.model_path, self.providers, self.topics_path, self.threads)
-            read = events | "RunEncoder" >> RunInference(handler)
+            read = events | "RunEncoder" >> RunInference(TextModelHandler(config))
         return read | "SplitResults" >> beam.ParDo(_SplitResults()).with_outputs(
             "text_vectors", "dead_letters", main="scored"
         )
@@ -78,35 +83,33 @@ def without_score(event: FeedbackEvent) -> ScoredEvent:
     return event, None
 
 
-class TextModelHandler(ModelHandler[FeedbackEvent, ScoredEvent, TextScorer]):
+class TextModelHandler(ModelHandler[FeedbackEvent, ScoredEvent, ScorerPool]):
     """The encoder behind RunInference: events in, the same events with their text's result out.
 
     Events without text pass untouched: keeping them in the batch is cheaper than a branch of the job.
     """
 
-    def __init__(
-        self, model_path: str, providers: tuple[str, ...], topics_path: str | None, threads: int
-    ) -> None:
+    def __init__(self, config: ServingConfig) -> None:
         super().__init__()
-        self._arguments = (model_path, topics_path, providers, threads)
+        self._config = config
 
-    def load_model(self) -> TextScorer:
-        """The process's scorer; some runners ask again for every bundle."""
-        return shared_scorer(*self._arguments)
+    def load_model(self) -> ScorerPool:
+        """The process's scorers; some runners ask again for every bundle."""
+        return shared_pool(self._config)
 
     def run_inference(
         self,
         batch: Sequence[FeedbackEvent],
-        model: TextScorer,
+        model: ScorerPool,
         inference_args: Mapping[str, object] | None = None,
     ) -> Iterable[ScoredEvent]:
-        """Scores the texts of a batch; a text that cannot be scored fails alone."""
+        """Scores the texts of a batch, all by one model version; a text that cannot be scored fails alone."""
         texts = [event.text for event in batch if event.text is not None]
         if not texts:
             return [(event, None) for event in batch]
-        results, statistics = model.score_batch(texts)
-        _EncoderMetrics.of(model.model_version).record(statistics)
-        remaining = iter(results)
+        served = model.score(texts)
+        record_batch(served)
+        remaining = iter(served.results)
         return [(event, None if event.text is None else next(remaining)) for event in batch]
 
     def batch_elements_kwargs(self) -> Mapping[str, int]:
@@ -122,48 +125,11 @@ class TextModelHandler(ModelHandler[FeedbackEvent, ScoredEvent, TextScorer]):
         return "score_feedback"
 
 
-_scorers: dict[tuple[object, ...], TextScorer] = {}
-_scorers_lock = threading.Lock()
-
-
 def shared_scorer(
     model_path: str, topics_path: str | None, providers: tuple[str, ...], threads: int
 ) -> TextScorer:
-    """One scorer a process for each configuration and model version, with its cache of recent texts."""
-    path = DEFAULT_MODEL_PATH if model_path == SHIPPED else model_path
-    version = read_manifest(path).get("version")
-    key = (path, version, topics_path, providers, threads)
-    with _scorers_lock:
-        if key not in _scorers:
-            _scorers[key] = TextScorer.load(path, topics_path, providers, threads)
-        return _scorers[key]
-
-
-class _EncoderMetrics:
-    """Beam metrics of one model version, in the namespace `encoder.<version>`."""
-
-    _made: Final[dict[str, _EncoderMetrics]] = {}
-
-    def __init__(self, version: str) -> None:
-        namespace = f"encoder.{version}"
-        self._counters = {
-            name: Metrics.counter(namespace, name)
-            for name in ("texts", "cache_hits", "encoded", "tokens", "cut", "failed")
-        }
-        self._batch_texts = Metrics.distribution(namespace, "batch_texts")
-        self._latency = Metrics.distribution(namespace, "batch_latency_micros")
-
-    @classmethod
-    def of(cls, version: str) -> _EncoderMetrics:
-        """The metrics of a version, made when first asked for."""
-        return cls._made.setdefault(version, cls(version))
-
-    def record(self, statistics: BatchStatistics) -> None:
-        """Adds what one batch did."""
-        for name, counter in self._counters.items():
-            counter.inc(getattr(statistics, name))
-        self._batch_texts.update(statistics.texts)
-        self._latency.update(round(statistics.seconds * 1e6))
+    """The scorer that serves now in this process for a configuration without a canary."""
+    return shared_pool(ServingConfig(model_path, topics_path, providers, threads)).scorer
 
 
 @typehints.with_output_types(ScoredFeedback)

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.encoder.artefact import Artefact, Probe
-from models.encoder.language import detect_language
+from models.encoder.language import UNDETERMINED, guess_language
 from models.encoder.manifest import LabelHead
 from models.encoder.session import Encoder, EncoderOutput, Floats
-from models.encoder.tokens import EncoderInput, TextEncoder
+from models.encoder.tokens import EncoderInput, TextEncoder, TextTokenizer
 from models.encoder.topics import MAX_TOPICS, LabelMatcher
 from models.errors import DeploymentError
 from models.records import ScoredText, TextScore
@@ -22,6 +22,9 @@ from models.records import ScoredText, TextScore
 #: or of which it knows less than half the words.
 UNKNOWN_LANGUAGE_CONFIDENCE: Final = 0.2
 UNKNOWN_TOKEN_SHARE: Final = 0.5
+
+#: Words that fall into so many tokens each are not English, unless a common word says so.
+STRANGE_PIECES: Final = 2.4
 
 #: What another processor or package version may change of a probe; int8 products may saturate without VNNI.
 PROBE_COSINE: Final = 0.97
@@ -36,11 +39,12 @@ class ScoreReader:
     """Reads one artefact's outputs; `labels` is the deployment's catalogue. Safe in many threads."""
 
     artefact: Artefact
+    tokenizer: TextTokenizer
     labels: LabelMatcher
 
     def read(self, text: str, output: EncoderOutput, unknown_share: float, cut: bool) -> ScoredText:
         """The score of one text, of whose tokens the tokenizer did not know `unknown_share`."""
-        language = detect_language(text)
+        language = self._language(text)
         known = language in self.artefact.languages and unknown_share < UNKNOWN_TOKEN_SHARE
         sentiment, confidence = self._sentiment(output, known)
         polarity = round(sentiment[2] - sentiment[0], SCORE_DECIMALS)
@@ -56,6 +60,12 @@ class ScoreReader:
             model_version=self.artefact.version,
         )
         return ScoredText(score, output.embedding.astype("<f2").tobytes(), cut)
+
+    def _language(self, text: str) -> str:
+        """The guess; Latin text that only counts as English must also fall into English pieces."""
+        guess = guess_language(text)
+        strange = not guess.sure and self.tokenizer.pieces_a_word(text) >= STRANGE_PIECES
+        return UNDETERMINED if strange else guess.tag
 
     def _sentiment(self, output: EncoderOutput, known: bool) -> tuple[tuple[float, float, float], float]:
         if output.sentiment is None:

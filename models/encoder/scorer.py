@@ -85,7 +85,9 @@ class TextScorer:
         self._pool = ThreadPoolExecutor(count, "encoder") if count > 1 else None
         self._cache = RecentTexts(CACHED_TEXTS)
         self.texts = 0  # answered so far, repeats included; for displays
-        self._reader = ScoreReader(self.artefact, LabelMatcher(topics or default_catalogue(), self.embed))
+        self._reader = ScoreReader(
+            self.artefact, self._inputs.tokenizer, LabelMatcher(topics or default_catalogue(), self.embed)
+        )
 
     @classmethod
     def load(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
@@ -17,6 +18,8 @@ from models.errors import DeploymentError
 #: Longer texts lose their middle before tokenization, so that a megabyte costs no more than a page.
 #: WordPiece reads at most 100 characters as one word, so 127 tokens never reach past this.
 MAX_CHARACTERS: Final = 40_000
+_WORDS_CHARACTERS: Final = 2_000  # of a text, that `pieces_a_word` looks at
+_WORD: Final = re.compile(r"[^\W\d_]+")
 _NO_NGRAMS: Final = np.empty(0, np.int64)
 
 
@@ -72,6 +75,13 @@ class TextTokenizer:
         """The share of [UNK] among the tokens between [CLS] and [SEP], in [0, 1]; 1 when there are none."""
         body = len(ids) - self._added
         return 1.0 if body < 1 else ids.count(self._unknown) / body
+
+    def pieces_a_word(self, text: str) -> float:
+        """Into how many tokens its words fall on average; about 1.3 in a language the vocabulary knows."""
+        words = _WORD.findall(text[:_WORDS_CHARACTERS])
+        if not words:
+            return 0.0
+        return len(self._tokenizer.encode(" ".join(words), add_special_tokens=False).ids) / len(words)
 
 
 class TextEncoder:

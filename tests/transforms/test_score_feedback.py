@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import apache_beam as beam
 import pytest
 from apache_beam.testing.test_pipeline import TestPipeline as Pipeline
 from apache_beam.testing.util import assert_that, equal_to
 
-from models.encoder.scorer import TextScorer
+from models.encoder.artefact import DEFAULT_MODEL_PATH
+from models.encoder.serving import ScorerPool, ServingConfig
+from models.encoder.store import publish_model
 from models.errors import DeploymentError
+from models.pointer import write_pointer
 from models.records import DeadLetter, FeedbackEvent, ScoredFeedback, ScoredText
 from models.text import text_hash
+from transforms.encoder_metrics import canary_summaries
 from transforms.score_feedback import ScoreFeedback, TextModelHandler, shared_scorer
 
 CPU = ("CPUExecutionProvider",)
@@ -92,26 +97,48 @@ def test_without_a_model_everything_passes_unscored() -> None:
         assert_that(outputs.text_vectors, equal_to([]), label="NoVectors")
 
 
-def test_the_work_is_counted_for_its_model_version() -> None:
-    texts = [_event(i, f"review number {i % 5}") for i in range(20)]
+def _counters(scoring: ScoreFeedback, events: list[FeedbackEvent]) -> dict[tuple[str, str], int]:
     pipeline = Pipeline()
-    _ = pipeline | beam.Create(texts) | ScoreFeedback(threads=2)
+    _ = pipeline | beam.Create(events) | scoring
     result = pipeline.run()
     result.wait_until_finish()
-    namespace = f"encoder.{shared_scorer('default', None, CPU, 2).model_version}"
-    counters = {
-        counter.key.metric.name: counter.committed
-        for counter in result.metrics().query()["counters"]
-        if counter.key.metric.namespace == namespace
-    }
-    assert counters["texts"] == 20
-    assert counters["encoded"] + counters["cache_hits"] == 20
-    assert counters["encoded"] <= 5
-    assert counters["failed"] == 0
+    found = result.metrics().query()["counters"]
+    return {(c.key.metric.namespace, c.key.metric.name): c.committed for c in found}
+
+
+def test_the_work_is_counted_for_its_model_version() -> None:
+    texts = [_event(i, f"review number {i % 5}") for i in range(20)]
+    counters = _counters(ScoreFeedback(threads=2), texts)
+    space = f"encoder.{shared_scorer('default', None, CPU, 2).model_version}"
+    assert counters[space, "texts"] == 20
+    assert counters[space, "encoded"] + counters[space, "cache_hits"] == 20
+    assert counters[space, "encoded"] <= 5
+    assert counters[space, "computed_tokens"] == counters[space, "tokens"]  # exact lengths: no padding
+    assert counters[space, "failed"] == counters[space, "cut"] == 0
+
+
+def test_a_canary_is_compared_and_changes_nothing() -> None:
+    texts = [_event(i, f"I love the {i}th one") for i in range(30)]
+    scoring = ScoreFeedback(threads=2, canary_model=str(DEFAULT_MODEL_PATH), canary_share=1.0)
+    [compared] = canary_summaries(_counters(scoring, texts))
+    assert compared.serving == compared.canary == shared_scorer("default", None, CPU, 2).model_version
+    figures = compared.summary()
+    assert (figures["texts"], figures["agreement"], figures["mean_abs_polarity_delta"]) == (30, 1, 0)
+
+
+def test_a_published_model_is_followed_and_a_broken_one_refused(tmp_path: Path) -> None:
+    home = publish_model(DEFAULT_MODEL_PATH, tmp_path)
+    scoring = ScoreFeedback(str(tmp_path), threads=1, poll_seconds=0)
+    version = home.name
+    assert _counters(scoring, [_event(1, "good")])[f"encoder.{version}", "texts"] == 1
+    write_pointer(tmp_path, "half-written")
+    counters = _counters(scoring, [_event(1, "bad"), _event(2, "worse")])
+    assert counters[f"encoder.{version}", "texts"] == 2
+    assert counters["encoder", "models_refused"] == 1
 
 
 def test_the_handler_answers_in_order() -> None:
-    handler = TextModelHandler("default", CPU, None, 2)
+    handler = TextModelHandler(ServingConfig(providers=CPU, threads=2))
     results = list(handler.run_inference(EVENTS, handler.load_model()))
     assert [event for event, _ in results] == EVENTS
     assert [result is None for _, result in results] == [event.text is None for event in EVENTS]
@@ -127,4 +154,4 @@ def test_a_missing_model_is_found_before_the_run() -> None:
     with pytest.raises(DeploymentError, match="is not in this onnxruntime"):
         ScoreFeedback(providers=("NoSuchProvider",)).load()
     assert ScoreFeedback(model_path=None).load() is None
-    assert isinstance(ScoreFeedback(threads=2).load(), TextScorer)
+    assert isinstance(ScoreFeedback(threads=2).load(), ScorerPool)

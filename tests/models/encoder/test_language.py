@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.encoder.language import UNDETERMINED, detect_language
+from models.encoder.language import UNDETERMINED, detect_language, guess_language
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,40 @@ def test_english_is_recognised_even_in_two_words(text: str) -> None:
 )
 def test_other_languages_are_told_apart(text: str, language: str) -> None:
     assert detect_language(text) == language
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("Miserabel verarbeitet", "de"),
+        ("Passt perfekt", "de"),
+        ("Finger weg!", "de"),
+        ("Arnaque totale", "fr"),
+        ("Nul", "fr"),
+        ("No funciona", "es"),
+        ("Estoy contento", "es"),
+        ("Horrible experiencia", "es"),
+        ("最悪です", "ja"),
+        ("별로예요", "ko"),
+        ("منتج سيء", "ar"),
+        ("Ужасно", "ru"),
+        ("很好", "zh"),
+        ("质量 OK", "zh"),
+        ("I love my 小米", "en"),
+        ("Worked great", "en"),
+        ("Terrible", "en"),
+        ("not worth it", "en"),
+        ("Horrible experience", "en"),
+        ("Excellent product", "en"),
+    ],
+)
+def test_two_words_are_enough(text: str, language: str) -> None:
+    assert detect_language(text) == language
+
+
+def test_english_for_want_of_evidence_is_not_sure() -> None:
+    assert guess_language("Ibanez Gibson Fender") == ("en", False)
+    assert guess_language("worked great") == ("en", True)
 
 
 @pytest.mark.parametrize("text", ["", "   ", "12345 !!!", "😀😀", "\u0000"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +14,11 @@ from hypothesis import strategies as st
 from models.encoder.artefact import DEFAULT_MODEL_PATH
 from models.encoder.reading import UNKNOWN_LANGUAGE_CONFIDENCE, trusted_sentiment
 from models.encoder.scorer import ScoringFailure, TextScorer, score_as_json, unreadable
+from models.encoder.session import EncoderOutput
+from models.encoder.tokens import EncoderInput
 from models.errors import DeploymentError
 from models.records import ScoredText, TextScore
+from tests.models.encoder.tiny import write_tiny
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +100,27 @@ def test_who_asks_is_told_from_who_judges(scorer: TextScorer, text: str, intent:
 
 
 @pytest.mark.parametrize(
-    "text", ["质量很差，第一天就坏了", "Der Reißverschluss ist kaputt", "👍👍👍", "12345"]
+    "text",
+    [
+        "Der Reißverschluss ist nach einem Tag kaputt gegangen",
+        "Funktioniert einwandfrei, absolut empfehlenswert",
+        "Totaler Schrott",
+        "La fermeture est cassée après une journée, très déçu",
+        "Excellent produit, je recommande vivement",
+        "Una basura, llegó roto",
+        "Me encanta, excelente calidad",
+        "Ужасное качество, сломалось за день",
+        "Отличный товар, всем советую",
+        "最悪です。すぐに壊れました",
+        "とても良い商品です",
+        "별로예요. 하루 만에 고장났어요",
+        "정말 좋아요",
+        "منتج سيء جدا",
+        "منتج رائع",
+        "👍👍👍",
+        "12345",
+        "\x00\x01",
+    ],
 )
 def test_what_it_cannot_read_gets_no_confident_polarity(scorer: TextScorer, text: str) -> None:
     score = _score(scorer, text)
@@ -156,6 +181,48 @@ def test_one_poison_text_fails_alone(scorer: TextScorer, poison: str, reason: st
     assert bad.score.polarity < 0
     assert isinstance(failed, ScoringFailure)
     assert reason in failed.reason
+
+
+@pytest.mark.parametrize(
+    ("text", "cut"),
+    [("great " * 2000, True), ("a" * 1_000_000, True), ("great " * 200, False), ("great", False)],
+    ids=["words", "1 MB of one letter", "almost too long", "short"],
+)
+def test_a_cut_is_recorded_with_the_text_and_counted(text: str, cut: bool) -> None:
+    scorer = _fresh()
+    [result], statistics = scorer.score_batch([text])
+    assert isinstance(result, ScoredText)
+    assert result.cut is cut
+    assert statistics.cut == int(cut)
+    assert score_as_json(result).get("cut", False) is cut
+
+
+def test_a_text_of_which_the_graph_cannot_make_anything_fails_alone(tmp_path: Path) -> None:
+    artefact = write_tiny(tmp_path / "model", vocabulary=None)
+    scorer = TextScorer(artefact.path, threads=2)
+    poison = "bad zipper"
+    ids = scorer._inputs.encode([poison])[0].ids
+
+    class Failing:
+        """The real encoder; it breaks down at one text, alone or among others."""
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(real, name)
+
+        def run(self, inputs: Sequence[EncoderInput]) -> list[EncoderOutput]:
+            if any(features.ids == ids for features in inputs):
+                raise RuntimeError("out of memory")
+            return real.run(inputs)
+
+        def plan(self, inputs: Sequence[EncoderInput]) -> list[list[int]]:
+            return [list(range(len(inputs)))] if len({len(i.ids) for i in inputs}) == 1 else real.plan(inputs)
+
+    real, scorer._encoder = scorer._encoder, Failing()  # type: ignore[assignment]
+    good, failed, bad = scorer.score(["good zipper", poison, "love zipper"])
+    assert isinstance(failed, ScoringFailure)
+    assert "out of memory" in failed.reason
+    assert isinstance(good, ScoredText)
+    assert isinstance(bad, ScoredText)
 
 
 def test_what_is_not_text_is_named() -> None:
