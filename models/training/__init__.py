@@ -18,3 +18,20 @@ smoothed ones and a teacher's are one thing), one column a topic (0 or 1), or on
 """
 
 from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Final
+
+from models.errors import DeploymentError
+
+#: What the `train` extra brings, that a run cannot do without.
+PACKAGES: Final = ("torch", "transformers", "safetensors", "onnx")
+
+
+def require_packages() -> None:
+    """Raises DeploymentError when the `train` extra is not installed; imports nothing."""
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if missing:
+        raise DeploymentError(
+            f"training needs {', '.join(missing)}: pip install 'livelist[train]', or make install-all"
+        )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from models.errors import DeploymentError
 from models.training.evaluation import MAIN_FIGURE
@@ -25,7 +26,15 @@ class TensorBoardWatcher:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise DeploymentError("tensorboard is missing: pip install 'livelist[train]'") from None
-        self._writer = SummaryWriter(str(folder))
+        self._open = partial(SummaryWriter, str(folder))
+        self._opened: Any = None
+
+    @property
+    def _writer(self) -> Any:
+        """Opened when there is something to write."""
+        if self._opened is None:
+            self._opened = self._open()
+        return self._opened
 
     def step(self, step: int, steps: int, losses: dict[str, float], rate: float) -> None:
         """Losses by term, and the rate."""
@@ -43,7 +52,8 @@ class TensorBoardWatcher:
 
     def close(self) -> None:
         """Ends the file."""
-        self._writer.close()
+        if self._opened is not None:
+            self._opened.close()
 
 
 class WandbWatcher:
@@ -55,7 +65,15 @@ class WandbWatcher:
             import wandb
         except ImportError:
             raise DeploymentError("--wandb needs the package wandb: pip install wandb") from None
-        self._run = wandb.init(project=project, config=dict(config), dir=str(folder))
+        self._open = partial(wandb.init, project=project, config=dict(config), dir=str(folder))
+        self._opened: Any = None
+
+    @property
+    def _run(self) -> Any:
+        """Begun when there is something to send."""
+        if self._opened is None:
+            self._opened = self._open()
+        return self._opened
 
     def step(self, step: int, steps: int, losses: dict[str, float], rate: float) -> None:
         """Losses by term, and the rate."""
@@ -68,7 +86,8 @@ class WandbWatcher:
 
     def close(self) -> None:
         """Ends the run."""
-        self._run.finish()
+        if self._opened is not None:
+            self._opened.finish()
 
 
 def loss_curves(history: Sequence[Mapping[str, object]]) -> dict[str, Points]:

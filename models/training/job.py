@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -75,7 +76,9 @@ class TrainingRequest:
 
 
 @dataclass(slots=True)
-class _Data:
+class TrainingData:
+    """What a request's files hold."""
+
     tasks: tuple[Task, ...]
     train: LabelledTexts
     validation: LabelledTexts
@@ -91,7 +94,7 @@ def train(
     Raises InputError for data that cannot be learnt from, DeploymentError for a base or a package that is
     not there, OutputError when the folder holds another run.
     """
-    data = _read(request)
+    data = read_training_data(request)
     _claim(folder, request, data)
     report(_describe(data))
     folds = [_fold_score(request, data, fold, folder, report) for fold in range(request.folds)]
@@ -111,7 +114,8 @@ def train(
     return metrics
 
 
-def _read(request: TrainingRequest) -> _Data:
+def read_training_data(request: TrainingRequest) -> TrainingData:
+    """Reads, labels and divides the data of a request. Raises InputError as `train` does."""
     examples, files = read_data(request.data, request.columns)
     if request.validation:
         held, more = read_data(request.validation, request.columns)
@@ -133,7 +137,7 @@ def _read(request: TrainingRequest) -> _Data:
             "or raise --validation_share"
         )
     used = ~rows & np.array([split != "test" for split in labelled.splits])
-    return _Data(labelled.tasks, labelled.texts.take(used), tested, files, labelled.notes)
+    return TrainingData(labelled.tasks, labelled.texts.take(used), tested, files, labelled.notes)
 
 
 def _held_out(labelled: Labelled, share: float) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
@@ -155,7 +159,7 @@ def _refuse_unlearnable(tasks: Sequence[Task], train: LabelledTexts) -> None:
             raise InputError(f"{task.name}: fewer than two classes are left to train on; give more data")
 
 
-def _claim(folder: Path, request: TrainingRequest, data: _Data) -> None:
+def _claim(folder: Path, request: TrainingRequest, data: TrainingData) -> None:
     """Writes the config, or finds the same one of a run that was interrupted."""
     if (folder / run_folder.METRICS_NAME).is_file():
         raise OutputError(f"{folder} holds a finished run; choose another folder, or delete it")
@@ -175,10 +179,11 @@ def _claim(folder: Path, request: TrainingRequest, data: _Data) -> None:
     run_folder.write_json(path, config)
 
 
-def _config(request: TrainingRequest, data: _Data) -> dict[str, object]:
+def _config(request: TrainingRequest, data: TrainingData) -> dict[str, object]:
     return {
         "command": "train",
-        **{name: value for name, value in asdict(request).items() if name != "data"},
+        "base": request.base,
+        "arguments": asdict(request),
         "data": [asdict(file) for file in data.files],
         "notes": list(data.notes),
         "texts": {"train": len(data.train), "validation": len(data.validation)},
@@ -187,7 +192,26 @@ def _config(request: TrainingRequest, data: _Data) -> dict[str, object]:
     }
 
 
-def _describe(data: _Data) -> str:
+def read_request(folder: Path) -> TrainingRequest:
+    """The request of the run in a folder.
+
+    Raises DeploymentError when the folder holds no config of a run.
+    """
+    path = folder / run_folder.CONFIG_NAME
+    try:
+        given: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["arguments"]
+        given["settings"] = Settings(**given["settings"])
+        rules = given["rules"]
+        labels = {task: tuple(names) for task, names in rules["labels"].items()}
+        scale = (float(rules["rating_scale"][0]), float(rules["rating_scale"][1]))
+        given["rules"] = LabelRules(scale, rules["sentiment_classes"], tuple(rules["tasks"]), labels)
+        fields: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+        return TrainingRequest(**fields)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DeploymentError(f"{path} is not the config of a run: {error}") from None
+
+
+def _describe(data: TrainingData) -> str:
     parts = [f"{len(data.train):,} texts to learn from, {len(data.validation):,} to validate on"]
     for task in data.tasks:
         known = int(data.train.known(task.name).sum())
@@ -220,7 +244,7 @@ def _make_model(request: TrainingRequest, base: Base, tasks: Sequence[Task]) -> 
     return model
 
 
-def _encode(request: TrainingRequest, base: Base, data: _Data) -> _Data:
+def _encode(request: TrainingRequest, base: Base, data: TrainingData) -> TrainingData:
     """The data with token ids, synonyms and what the embedding is held to."""
     train, settings = data.train, request.settings
     if request.synonyms:
@@ -238,7 +262,7 @@ def _encode(request: TrainingRequest, base: Base, data: _Data) -> _Data:
 
 
 def _fit(
-    model: FeedbackModel, base: Base, data: _Data, request: TrainingRequest, folder: Path,
+    model: FeedbackModel, base: Base, data: TrainingData, request: TrainingRequest, folder: Path,
     watchers: Sequence[Watcher],
 ) -> TrainingResult:  # fmt: skip
     mask = base.mask_id() if request.settings.edits else None
@@ -289,7 +313,7 @@ def _measure(
 
 
 def _use_unlabelled(
-    model: FeedbackModel, base: Base, data: _Data, request: TrainingRequest, folder: Path,
+    model: FeedbackModel, base: Base, data: TrainingData, request: TrainingRequest, folder: Path,
     watchers: Sequence[Watcher], notes: HeadNotes, result: TrainingResult, report: Report,
 ) -> tuple[TrainingResult, HeadNotes]:  # fmt: skip
     """Trains on with the texts the model is sure of, then writes those it doubts most."""
@@ -327,7 +351,7 @@ def _use_unlabelled(
 
 
 def _fold_score(
-    request: TrainingRequest, data: _Data, fold: int, folder: Path, report: Report
+    request: TrainingRequest, data: TrainingData, fold: int, folder: Path, report: Report
 ) -> dict[str, float]:
     """One model of the cross-validation: its main figures on the fold it did not see."""
     place = folder / f"fold_{fold}.json"
@@ -375,7 +399,7 @@ def _summarise(folds: Sequence[Mapping[str, float]]) -> dict[str, object]:
 
 
 def _write(
-    folder: Path, request: TrainingRequest, data: _Data, model: FeedbackModel, base: Base,
+    folder: Path, request: TrainingRequest, data: TrainingData, model: FeedbackModel, base: Base,
     notes: HeadNotes, metrics: Mapping[str, object], result: TrainingResult,
 ) -> None:  # fmt: skip
     """Everything that stays; metrics.json last, because it says that the run is finished."""

@@ -24,6 +24,8 @@ COMMANDS: Final[dict[str, str]] = {
     "recommend": "one user's current list with its reasons",
     "score": "what the encoder reads in texts, one JSON object a line",
     "evaluate": "how well the lists predict a history",
+    "train": "fine-tune a BERT on feedback",
+    "export": "make of a trained run, or of any BERT, the artefact that jobs use",
     "validate": "what a run would reject in an input, and why",
     "doctor": "versions, model and runner; what is missing and how to get it",
     "schema": "the JSON Schemas of input and the columns of the tables",

@@ -1,0 +1,142 @@
+"""The flags that the commands around training share, and how they are read."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, get_args
+
+from models.errors import UsageError
+from pipeline.cli.parsing import CommandParser
+
+if TYPE_CHECKING:
+    from models.training.job import TrainingRequest
+    from models.training.settings import Settings
+
+#: Help of the flags that are fields of `Settings`.
+SETTINGS: Final[dict[str, str]] = {
+    "mode": "what trains: everything, LoRA matrices in the attention, or the heads alone",
+    "epochs": "passes over the data",
+    "max_steps": "optimizer steps; 0: by --epochs",
+    "batch_size": "texts a batch",
+    "accumulate": "batches an optimizer step",
+    "rate": "learning rate of the encoder; 3e-4 with --mode lora unless given",
+    "head_rate": "learning rate of the heads",
+    "weight_decay": "of AdamW, on matrices",
+    "warm_up": "share of the steps in which the rate rises",
+    "schedule": "how the rate falls after that",
+    "clip": "largest norm of the gradient; 0: none",
+    "dropout": "before the heads",
+    "label_smoothing": "share of a class's probability given to all",
+    "class_weights": "weight of rare classes: none, root of the inverse frequency, or inverse frequency",
+    "seed": "of everything that is drawn",
+    "max_length": "tokens of a training text; longer ones lose their middle",
+    "evaluate_every": "steps between evaluations; 0: once an epoch",
+    "patience": "evaluations without a better score before it stops; 0: never",
+    "save_every": "steps between the states that a killed run resumes from",
+    "hold_embedding": "weight of keeping each text's embedding where it was; 0 lets it go",
+    "contrast_embedding": "weight of telling a text's embedding from its batch's",
+    "edits": "share of tokens deleted, swapped or masked in training texts",
+    "adversarial": "length of the adversarial step on the word vectors (FGM); 0: none",
+    "lora_rank": "rank of the LoRA matrices",
+}
+LORA_RATE: Final = 3e-4
+
+
+def add_data_flags(parser: CommandParser, required: bool) -> None:
+    """Where the texts are and how their columns are called."""
+    data = parser.add_argument_group("data").add_argument
+    data("--data", nargs="+", metavar="PATH", required=required, default=[],
+         help="JSON Lines, CSV or TSV, plain, .gz or .zip; files or folders")  # fmt: skip
+    data("--map", nargs="+", metavar="FIELD=COLUMN", default=[],
+         help="columns called otherwise, as in text=body rating=stars")  # fmt: skip
+
+
+def add_label_flags(parser: CommandParser) -> None:
+    """What is learnt from the columns."""
+    labels = parser.add_argument_group("labels").add_argument
+    labels("--tasks", nargs="+", metavar="TASK", default=[],
+           help="of sentiment, intensity, rating, topics, intent (default: all there are)")  # fmt: skip
+    labels("--labels", metavar="FILE", help='JSON such as {"sentiment": ["bad", "good"]}: names, worst first')
+    labels("--rating_scale", default="1:5", metavar="LOW:HIGH", help="of the ratings (default: %(default)s)")
+    labels("--sentiment_classes", type=int, default=3, metavar="N", help="made from ratings (default: 3)")
+    labels("--validation", nargs="+", metavar="PATH", default=[], help="files to validate on")
+    labels("--validation_share", type=float, default=0.1, metavar="SHARE",
+           help="of the data, without --validation and without a column split (default: 0.1)")  # fmt: skip
+
+
+def add_settings_flags(parser: CommandParser) -> None:
+    """Every field of `Settings` that people choose."""
+    from models.training.settings import ClassWeights, Mode, Schedule, Settings
+
+    choices = {
+        "mode": get_args(Mode),
+        "schedule": get_args(Schedule),
+        "class_weights": get_args(ClassWeights),
+    }
+    add = parser.add_argument_group("training").add_argument
+    for field in dataclasses.fields(Settings):
+        if field.name in SETTINGS:
+            add(
+                f"--{field.name}", type=type(field.default), choices=choices.get(field.name),
+                metavar=None if field.name in choices else type(field.default).__name__.upper(),
+                default=None, help=f"{SETTINGS[field.name]} (default: {field.default})",
+            )  # fmt: skip
+    add("--no_bf16", action="store_true", help="float32 products even where bfloat16 is in the hardware")
+    add("--threads", type=int, default=0, metavar="N", help="of the CPU (default: torch's own choice)")
+
+
+def read_settings(args: argparse.Namespace) -> Settings:
+    """The settings of the flags. Raises UsageError for a value out of range."""
+    from models.training.settings import Settings
+
+    given = {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
+    if given.get("mode") == "lora":
+        given.setdefault("rate", LORA_RATE)
+    try:
+        return Settings(**given, bf16=not args.no_bf16)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def read_columns(args: argparse.Namespace) -> dict[str, str]:
+    """FIELD=COLUMN pairs of --map."""
+    pairs = [text.split("=", 1) for text in args.map]
+    for pair, text in zip(pairs, args.map, strict=True):
+        if len(pair) != 2 or not all(pair):
+            raise UsageError(f"--map: expected FIELD=COLUMN such as text=body, got {text!r}")
+    return {pair[0]: pair[1] for pair in pairs}
+
+
+def read_training_request(args: argparse.Namespace, base: str) -> TrainingRequest:
+    """The request of the flags of `add_data_flags`, `add_label_flags` and `add_settings_flags`."""
+    from models.training.job import TrainingRequest
+    from models.training.labels import LabelRules, read_label_file
+    from pipeline.flags import rating_scale
+
+    rules = LabelRules(
+        rating_scale=rating_scale(args.rating_scale),
+        sentiment_classes=args.sentiment_classes,
+        tasks=tuple(args.tasks),
+        labels=read_label_file(Path(args.labels)) if args.labels else {},
+    )
+    return TrainingRequest(
+        base=base,
+        data=tuple(args.data),
+        settings=read_settings(args),
+        rules=rules,
+        columns=read_columns(args),
+        validation=tuple(args.validation),
+        validation_share=args.validation_share,
+    )
+
+
+def use_threads(args: argparse.Namespace) -> None:
+    """Gives torch the threads of --threads."""
+    import torch
+
+    if args.threads < 0:
+        raise UsageError(f"--threads must be at least 1, or 0 for torch's own choice, got {args.threads}")
+    if args.threads:
+        torch.set_num_threads(args.threads)

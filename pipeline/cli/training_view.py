@@ -1,0 +1,89 @@
+"""What people see of a training run: one live line on a terminal, a line an evaluation elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+#: The figures of a task that are worth a column, in this order.
+SHOWN: Final = (
+    "accuracy", "macro_f1", "micro_f1", "auc", "ece", "spearman", "mse",
+    "in_scope_accuracy", "out_of_scope_recall",
+)  # fmt: skip
+_SMOOTHING: Final = 0.9
+
+
+class ProgressWatcher:
+    """Shows steps, loss, the last score and the time left; evaluations are printed as lines."""
+
+    def __init__(self, display: Progress | None) -> None:
+        self._display = display
+        self._task = None if display is None else display.add_task("training", total=None, loss="", score="")
+        self._loss: float | None = None
+
+    def step(self, step: int, steps: int, losses: dict[str, float], rate: float) -> None:
+        """Moves the bar."""
+        total = sum(losses.values())
+        self._loss = total if self._loss is None else _SMOOTHING * self._loss + (1 - _SMOOTHING) * total
+        if self._display is not None and self._task is not None:
+            self._display.update(self._task, completed=step, total=steps, loss=f"loss {self._loss:.3f}")
+
+    def evaluation(self, step: int, figures: dict[str, dict[str, float]], score: float) -> None:
+        """Prints the figures."""
+        line = f"step {step:,}: {figures_line(figures)}"
+        if self._display is not None and self._task is not None:
+            self._display.update(self._task, score=f"score {score:.3f}")
+            self._display.console.print(line, highlight=False, soft_wrap=True)
+        else:
+            print(line, flush=True)
+
+
+@contextmanager
+def training_progress() -> Iterator[ProgressWatcher]:
+    """A watcher with a bar on a terminal's standard error; nothing of it stays behind."""
+    if not sys.stderr.isatty():
+        yield ProgressWatcher(None)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("{task.fields[loss]}"), TextColumn("{task.fields[score]}"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), transient=True) as display:
+        yield ProgressWatcher(display)
+
+
+def figures_line(figures: Mapping[str, Mapping[str, float]]) -> str:
+    """Such as "sentiment accuracy 0.912, macro_f1 0.874; intensity spearman 0.612"."""
+    parts = []
+    for task, values in figures.items():
+        shown = [f"{name} {values[name]:.3f}" for name in SHOWN if name in values]
+        parts.append(f"{task} {', '.join(shown)}")
+    return "; ".join(parts)
+
+
+def print_metrics(metrics: Mapping[str, object]) -> None:
+    """One line a task, then the embedding and the cross-validation."""
+    width = max(map(len, metrics))
+    for name, figures in metrics.items():
+        if not isinstance(figures, dict):
+            continue
+        if name == "embedding":
+            knn = f"k-NN {figures['knn_before']} -> {figures['knn_after']}"
+            shown = f"cosine to before {figures['cosine']}, {knn}"
+            warning = "" if figures["held"] else "  (worse: raise --hold_embedding, or lower --rate)"
+            print(f"{name:<{width}}  {shown}{warning}")
+        elif name == "cross_validation":
+            for figure, values in figures.items():
+                print(
+                    f"{name:<{width}}  {figure} {values['mean']} ± {values['sd']} ({values['folds']} folds)"
+                )
+        else:
+            print(f"{name:<{width}}  {figures_line({'': figures}).strip()}")
