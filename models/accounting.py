@@ -20,6 +20,9 @@ SUPERSEDED: Final = "superseded"
 QUARANTINED: Final = "quarantined."  # followed by the error code
 DEAD_LETTERED: Final = "dead_lettered."  # followed by the error code
 NOTE: Final = "note."  # counts that are told beside the sum
+ITEMS_READ: Final = "note.items_read"  # of the catalogue, those that are rejected or repeated included
+ITEMS_REJECTED: Final = "note.items_rejected"
+ITEMS_REPEATED: Final = "note.items_repeated"  # entries whose item_id another entry has
 CHECK_PREFIX: Final = "accounting."
 UNACCOUNTED: Final = "accounting.unaccounted"
 
@@ -63,10 +66,24 @@ class Accounting:
 
     def notes(self) -> list[str]:
         """What is told beside the sum, in words for people, such as "12 imputed ratings"."""
+        catalogue = (ITEMS_READ, ITEMS_REJECTED, ITEMS_REPEATED)
         noted = sorted(
-            (code, count) for code, count in self.counts.items() if code.startswith(NOTE) and count
+            (code, count)
+            for code, count in self.counts.items()
+            if code.startswith(NOTE) and code not in catalogue and count
         )
         return [f"{count:,} {code.removeprefix(NOTE).replace('_', ' ')}" for code, count in noted]
+
+    def catalogue_line(self) -> str:
+        """What became of the catalogue, for people; empty where none was read."""
+        read, rejected, repeated = (
+            self.counts.get(code, 0) for code in (ITEMS_READ, ITEMS_REJECTED, ITEMS_REPEATED)
+        )
+        if not read:
+            return ""
+        line = f"catalogue: {read:,} read = {read - rejected - repeated:,} items"
+        line += f" + {repeated:,} with an id of another" if repeated else ""
+        return line + (f" + {rejected:,} rejected (see dead_letters)" if rejected else "")
 
     def commonest_reject(self) -> str | None:
         """The error code of most rejected records; None when nothing was rejected."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import apache_beam as beam
 
+from models.accounting import ITEMS_READ, ITEMS_REJECTED, ITEMS_REPEATED
 from models.records import DeadLetter, FeedbackEvent, Item
 from pipeline.config import JobConfig
 from pipeline.sources import ReadRecords
@@ -32,11 +34,16 @@ def ingest(pipeline: beam.Pipeline, config: JobConfig) -> Ingested:
     )
     cleaned = parsed.events | "CleanFeedback" >> CleanFeedback(config.cleaning)
     dead_letters = [parsed.dead_letters, cleaned.dead_letters]
+    accounting = [parsed.accounting, cleaned.accounting]
     if config.items:
         catalogue = pipeline | "ReadItems" >> ReadRecords(list(config.items), form, feedback=False)
         items_parsed = catalogue | "ParseItems" >> ParseItems(form.name, form.columns, form.constants)
         items = items_parsed.items
         dead_letters.append(items_parsed.dead_letters)
+        accounting += [
+            items | "CountItems" >> CountItems(),
+            items_parsed.dead_letters | "CountRejectedItems" >> beam.FlatMap(_count_rejected_item),
+        ]
     else:
         items = pipeline | "NoItems" >> beam.Create([])
     return Ingested(
@@ -44,5 +51,29 @@ def ingest(pipeline: beam.Pipeline, config: JobConfig) -> Ingested:
         items,
         tuple(dead_letters),
         (parsed.quarantine, cleaned.quarantine),
-        (parsed.accounting, cleaned.accounting),
+        tuple(accounting),
     )
+
+
+class CountItems(beam.PTransform):
+    """PCollection[Item] -> (code, count) of entries read, and of those whose id another entry has."""
+
+    def expand(self, items: beam.PCollection[Item]) -> beam.PCollection[tuple[str, int]]:
+        return (
+            items
+            | "OneAnId" >> beam.Map(lambda item: (item.item_id, 1)).with_output_types(tuple[str, int])
+            | "EntriesAnId" >> beam.CombinePerKey(sum)
+            | "CountEntries" >> beam.FlatMap(_count_entries)
+        )
+
+
+def _count_entries(of_id: tuple[str, int]) -> Iterator[tuple[str, int]]:
+    _, entries = of_id
+    yield ITEMS_READ, entries
+    if entries > 1:
+        yield ITEMS_REPEATED, entries - 1
+
+
+def _count_rejected_item(letter: DeadLetter) -> Iterator[tuple[str, int]]:
+    yield ITEMS_READ, 1
+    yield ITEMS_REJECTED, 1

@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +19,11 @@ from models.errors import InputError
 from pipeline.file_systems import is_url, why_not
 
 STDIN: Final = "-"
+#: In a folder, files with these endings are not read; given by name, or by a glob, they are.
+_DOCUMENTS: Final = (
+    ".md", ".rst", ".pdf", ".html", ".png", ".jpg", ".jpeg", ".svg",
+    ".py", ".sh", ".sql", ".yaml", ".yml", ".toml", ".ipynb", ".parquet",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +37,8 @@ class Input:
 def check_inputs(patterns: Iterable[str]) -> list[Input]:
     """The inputs that `patterns` stand for, in a fixed order, each readable.
 
-    A pattern is a file or pipe, a folder (all files below it, but hidden ones and those that begin with an
-    underscore), a glob, "-" for stdin, or a URL of any file system that Beam reads. A name is the
+    A pattern is a file or pipe, a folder (all files below it, but documents such as README.md, hidden ones
+    and those that begin with an underscore), a glob, "-" for stdin, or a URL of any file system that Beam reads. A name is the
     file's own; where two files share one, it is the path below their common folder. Raises
     InputError where a pattern matches nothing or a file cannot be opened.
     """
@@ -93,8 +98,7 @@ def _matching(pattern: str) -> list[str]:
 def _local(pattern: str) -> list[str]:
     if os.path.isdir(pattern):
         below = Path(pattern)
-        files = (path for path in below.rglob("*") if path.is_file())
-        return sorted(str(path) for path in files if not _is_hidden(path.relative_to(below).parts))
+        return sorted(str(path) for path in _files_below(below) if not is_document(path))
     if os.path.exists(pattern):
         return [pattern if os.path.isfile(pattern) else spool(pattern)]
     return sorted(path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path))
@@ -111,6 +115,22 @@ def _remote(pattern: str) -> list[str]:
     except Exception as error:
         raise InputError(f"cannot list {pattern}: {why_not(error, pattern)}") from error
     return []
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return (path for path in found if not _is_hidden(path.relative_to(folder).parts))
+
+
+def is_document(path: Path) -> bool:
+    """Whether a file that a folder holds is for people or programs rather than data."""
+    return path.suffix.lower() in _DOCUMENTS or path.stem.lower() in ("readme", "license")
+
+
+def skipped_files(patterns: Iterable[str]) -> list[str]:
+    """Files in the local folders among `patterns` that are documents, and so are not read."""
+    folders = [Path(pattern) for pattern in patterns if pattern != STDIN and os.path.isdir(pattern)]
+    return sorted(str(path) for folder in folders for path in _files_below(folder) if is_document(path))
 
 
 def _is_hidden(parts: tuple[str, ...]) -> bool:

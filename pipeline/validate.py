@@ -34,6 +34,7 @@ class ValidationReport:
     examples: dict[str, list[DeadLetter]] = field(default_factory=dict)  # error code -> the first few
     catalogue: int = 0  # items read from the catalogue
     catalogue_rejected: Counter[str] = field(default_factory=Counter)
+    catalogue_repeated: int = 0  # entries whose item_id came before
 
     @property
     def is_clean(self) -> bool:
@@ -97,8 +98,11 @@ def _reject(report: ValidationReport, counts: Counter[str], row: DeadLetter) -> 
 def _validate_items(
     report: ValidationReport, items: list[str], form: InputFormat | None, now: Micros | None
 ) -> None:
+    seen: set[str] = set()
     for read in read_items(items, form, now):
         if isinstance(read, DeadLetter):
             _reject(report, report.catalogue_rejected, read)
         else:
             report.catalogue += 1
+            report.catalogue_repeated += read.item_id in seen
+            seen.add(read.item_id)

@@ -8,7 +8,7 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TextIO, cast
 
@@ -31,6 +31,27 @@ def quiet_libraries() -> None:
     logging.lastResort = None
     warnings.simplefilter("ignore")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
+
+def quiet_workers() -> None:
+    """Keep the logs of processes that an engine starts off the screen: what fails in them is raised here.
+
+    They inherit descriptor 2, which leads nowhere from now on; our own errors go where it led.
+    """
+    if "--debug" in sys.argv:
+        return
+    sys.stderr.flush()
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+def tell_skipped(patterns: Iterable[str]) -> None:
+    """Say on standard error which files of given folders are not read."""
+    from pipeline.inputs import skipped_files
+
+    if skipped := skipped_files(patterns):
+        more = f" and {len(skipped) - 5:,} more" if len(skipped) > 5 else ""
+        print(f"not read: {', '.join(skipped[:5])}{more} (no data, by their names)", file=sys.stderr)
 
 
 def output_console(width: int | None = None) -> Console:

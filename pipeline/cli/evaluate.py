@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from models.errors import InputError, OutputError, UsageError
-from pipeline.cli.console import output_console, progress, quiet_libraries
+from pipeline.cli.console import output_console, progress, quiet_libraries, tell_skipped
 from pipeline.cli.parsing import CommandParser, flags_of
 from pipeline.file_systems import parse_with_file_systems, use_file_systems
 from pipeline.flags import GROUPS, RUN_GROUPS, add_flags, job_config
@@ -61,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
     args.output = os.devnull  # no tables are written
     config = job_config(args)
     use_file_systems(args.beam, [*config.inputs, *config.items])
+    tell_skipped([*config.inputs, *config.items])
     with progress("starting", *EVALUATION_STAGES):
         report = _evaluate(config, args.protocol, args.learn)
     shown = json.dumps(report.as_json())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from rich.console import Console
 from rich.text import Text
 
-from models.accounting import DEAD_LETTERED, Accounting
+from models.accounting import Accounting
 from models.errors import ERROR_CODES
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ def print_report(report: RunReport, console: Console) -> None:
     per_second = accounting.input / report.seconds if report.seconds else 0.0
     took = f"{_lists(report)} in {report.seconds:.1f} s ({per_second:,.0f} records/s)"
     console.print(Text.assemble(took, ", tables in ", (report.output, "bold")), soft_wrap=True)
-    if rejected_items := report.rows.get("dead_letters", 0) - accounting.total(DEAD_LETTERED):
-        console.print(Text(f"catalogue: {rejected_items:,} rejected, see dead_letters"), soft_wrap=True)
+    if catalogue := accounting.catalogue_line():
+        console.print(Text(catalogue), soft_wrap=True)
     rows = ", ".join(f"{table} {count:,}" for table, count in report.rows.items() if count)
     console.print(Text(f"rows: {rows}", "dim"), soft_wrap=True)
 

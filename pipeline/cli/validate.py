@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from models.errors import ERROR_CODES, UsageError
 from models.times import format_time
-from pipeline.cli.console import output_console, progress, quiet_libraries
+from pipeline.cli.console import output_console, progress, quiet_libraries, tell_skipped
 from pipeline.cli.parsing import CommandParser
 from pipeline.file_systems import parse_with_file_systems, use_file_systems
 from pipeline.flags import add_flags, cleaning_config, input_format
@@ -43,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
     quiet_libraries()
     use_file_systems(args.beam, [*args.input, *(args.items or ())])
     form, cleaning = input_format(args), cleaning_config(args)
+    tell_skipped([*args.input, *(args.items or ())])
     with progress("opening the input", *([READING, READING_ITEMS] if args.items else [])):
         report = validate(args.input, args.items or (), form, cleaning)
     if args.json:
@@ -65,7 +66,9 @@ def _print(report: ValidationReport, console: Console) -> None:
     console.print(_summary(report), soft_wrap=True)
     if report.catalogue or report.catalogue_rejected:
         rejected = sum(report.catalogue_rejected.values())
-        console.print(f"catalogue: {report.catalogue:,} items, {rejected:,} rejected")
+        repeated = report.catalogue_repeated
+        again = f", {repeated:,} with an id that came before" if repeated else ""
+        console.print(f"catalogue: {report.catalogue:,} items{again}, {rejected:,} rejected")
     counts = report.rejected + report.catalogue_rejected
     for code, count in counts.most_common():
         console.print(f"\n[bold]{count:,} {code}[/] → {report.table_of(code)}: {ERROR_CODES[code].meaning}")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import InputError
-from pipeline.inputs import Input, check_inputs, open_input, spool
+from pipeline.inputs import Input, check_inputs, open_input, skipped_files, spool, total_bytes
 
 
 def write(folder: Path, *names: str) -> None:
@@ -116,3 +116,17 @@ def test_a_url_without_a_file_system_names_no_package() -> None:
 def test_a_url_of_an_extra_names_it() -> None:
     with pytest.raises(InputError, match=r"s3:// needs: pip install 'livelist\[aws\]'"):
         check_inputs(["s3://bucket/events.jsonl"])
+
+
+def test_documents_in_a_folder_are_not_read_and_can_be_told(tmp_path: Path) -> None:
+    write(tmp_path, "a.jsonl", "README.md", "deep/README", "deep/old.parquet", "part-00000", "notes.txt")
+    assert names(tmp_path) == ["a.jsonl", "notes.txt", "part-00000"]
+    skipped = skipped_files([str(tmp_path), "-", str(tmp_path / "*")])
+    assert skipped == [str(tmp_path / name) for name in ("README.md", "deep/README", "deep/old.parquet")]
+    assert names(tmp_path / "*.md") == names(tmp_path / "README.md") == ["README.md"]
+
+
+def test_sizes_are_those_on_disk(tmp_path: Path) -> None:
+    write(tmp_path, "a.jsonl", "b.jsonl")
+    assert total_bytes(check_inputs([str(tmp_path)])) == 6
+    assert total_bytes([Input("nowhere://bucket/x", "x")]) == 0
