@@ -24,7 +24,7 @@ class IndexConfig:
     half_life_days: float = 90.0  # of decayed popularity
     quality_prior: float = 10.0  # pseudo-interactions that shrink an item's mean liking
     fit_users: int = 2_000  # users whose last interaction fits the fusion, at most
-    fit_minimum: int = 50  # fewer: the default weights stay
+    fit_minimum: int = 50  # fewer: no weights are fitted
     exact_items: int = 50_000  # dense neighbours are exact up to this many items
 
     def __post_init__(self) -> None:

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.ranking.evidence import Histories, history_batch, log_histories
-from models.ranking.fusion import FULL_FIT, STATICS, Fusion, default_fusion, fit_softmax, squash
+from models.ranking.fusion import STATICS, Fusion, default_fusion, squash
 from models.ranking.item_index import ItemIndex
 from models.ranking.learning import Arrays, Knowledge, learn_arrays
 from models.ranking.log import Floats, InteractionLog, Ints, starts_of, sums
 from models.ranking.scoring import CELLS, Candidates, find_candidates, gather_all
+from models.ranking.softmax import fit_softmax
 from models.ranking.sources import PLACES, SOURCES, decay_table
 
 _EXTRA = 100  # of the most popular items among each user's candidates
 _CANDIDATES = 300  # of each user's that the softmax is over, about
 _TOP = 10  # places in which a hit counts
-_QUICK_FIT = ((0.0, 15), (0.5, 15))  # enough to tell whether fitting pays
+_LEAST_USERS = 10  # fewer prove nothing
+_ERRORS = 2.5  # standard errors that a gain over popularity has to exceed
 
 
 def static_features(arrays: Arrays) -> dict[str, Floats]:
@@ -52,6 +53,14 @@ def add_static(arrays: Arrays, fusion: Fusion) -> None:
 
 
 @dataclass(frozen=True)
+class Fit:
+    """What the feedback proves."""
+
+    fusion: Fusion | None  # None: nothing that is better than popularity
+    figures: dict[str, float]
+
+
+@dataclass(frozen=True)
 class Sample:
     """One softmax problem: features of each user's candidates and which one came next."""
 
@@ -62,19 +71,19 @@ class Sample:
     item: Ints
 
 
-def fit_fusion(log: InteractionLog, item: Ints, known: Knowledge, catalogue: Arrays) -> Fusion:
-    """The weights; the defaults where there is too little feedback."""
+def fit_fusion(log: InteractionLog, item: Ints, known: Knowledge, catalogue: Arrays) -> Fit:
+    """The weights under which users' last known interactions are found better than by popularity."""
     config = known.config
     held = held_out_rows(log, config.fit_users)
-    if len(held) < config.fit_minimum:
-        return default_fusion()
+    if len(held) < _LEAST_USERS:
+        return Fit(None, {"users": float(len(held))})
     kept = np.setdiff1d(np.arange(len(log)), held, assume_unique=True)
     arrays = catalogue | learn_arrays(log.keep(kept), item[kept], known)
     add_static(arrays, default_fusion())
     index = ItemIndex(arrays, {"config": {"history": config.history}})
     names = [name for source in SOURCES if source.learned for name in source.channels()]
     sample = _sample(index, log, item, held, kept, names)
-    return _fit(sample, names)
+    return _best_proven(sample, names, config.fit_minimum)
 
 
 def held_out_rows(log: InteractionLog, most: int) -> Ints:
@@ -163,60 +172,82 @@ def _features(found: Candidates, rows: Ints, index: ItemIndex, names: list[str])
     return np.ascontiguousarray(columns.T)
 
 
-def _fit(sample: Sample, names: list[str]) -> Fusion:
+def _best_proven(sample: Sample, names: list[str], minimum: int) -> Fit:
+    """The better of the default and the fitted weights among those that clearly beat popularity.
+
+    Fitted ones are judged on users that they were not fitted on, and only where there are `minimum`.
+    """
+    plain = sample.features @ _weights_of(default_fusion(), names).astype(np.float32)
+    popular = _places(sample, _by_popularity(sample, plain))
+    rivals = {"default": _places(sample, plain)}
+    if len(sample.target) >= minimum:
+        rivals["fitted"] = _out_of_fold(sample)
+    figures = {"users": float(len(sample.target))} | _figures("popularity", popular)
+    for name, places in rivals.items():
+        figures |= _figures(name, places)
+    proven = [name for name, places in rivals.items() if clearly_better(places, popular)]
+    if not proven:
+        return Fit(None, figures)
+    best = max(proven, key=lambda name: figures[f"ndcg_{name}"])
+    return Fit(default_fusion() if best == "default" else _fitted(sample, names, plain), figures)
+
+
+def _by_popularity(sample: Sample, plain: NDArray[np.float32]) -> Floats:
+    """An order by number of users; the default score decides among equals."""
+    most = float(np.max(np.abs(plain), initial=0.0))
+    return sample.popularity + (0.4 * plain / most if most > 0 else 0.0)
+
+
+def _figures(name: str, places: Floats) -> dict[str, float]:
+    return {f"hit_rate_{name}": float(np.mean(places < _TOP)), f"ndcg_{name}": float(np.mean(_ndcg(places)))}
+
+
+def clearly_better(places: Floats, others: Floats) -> bool:
+    """Whether held-out items stand higher than in another order, by more than chance does.
+
+    `places` (users,) count what stands before each user's item. The mean paired gain in NDCG has to
+    exceed `_ERRORS` of its standard errors, and the hit rate must not be lower.
+    """
+    gain = _ndcg(places) - _ndcg(others)
+    error = float(np.std(gain, ddof=1)) / math.sqrt(len(gain))
+    return bool(np.mean(gain) > _ERRORS * error and np.mean(places < _TOP) >= np.mean(others < _TOP))
+
+
+def _out_of_fold(sample: Sample) -> Floats:
+    """The places that each half of the users gets by the weights of the other."""
+    users = np.arange(len(sample.target))
+    places = np.zeros(len(users))
+    for fold in (0, 1):
+        there, here = users[users % 2 != fold], users[users % 2 == fold]
+        judged = _some(sample, here)
+        weights = _learned(_some(sample, there))
+        places[here] = _places(judged, judged.features @ weights.astype(np.float32))
+    return places
+
+
+def _fitted(sample: Sample, names: list[str], plain: NDArray[np.float32]) -> Fusion:
+    """Weights fitted on all users of the sample."""
     weights = _learned(sample)
-    fitted = default_fusion()
-    channels = dict(fitted.channels) | dict(zip(names, weights.tolist(), strict=False))
+    default = default_fusion()
     statics = {
         name: (float(weights[column]), float(weights[column + 1]))
         for column, name in zip(range(len(names), len(weights), 2), STATICS, strict=True)
     }
-    score = sample.features @ weights.astype(np.float32)
     # What cannot be fitted keeps its size beside what is: a request must not fade in larger scores.
-    usual = _best(sample, sample.features @ _weights_of(fitted, names).astype(np.float32))
+    usual = _best(sample, plain)
+    score = sample.features @ weights.astype(np.float32)
     scale = max(1.0, _best(sample, score) / usual) if usual > 0 else 1.0
-    channels |= {name: scale * weight for name, weight in fitted.channels.items() if name not in names}
-    worth, figures = _worth(sample)
-    if not worth:  # nothing to learn from what goes together
-        channels |= dict.fromkeys(names, 0.0)
-        statics = dict.fromkeys(STATICS, (0.0, 0.0)) | {"users": (1.0, 0.0)}
-    return Fusion(channels, statics, figures=figures)
+    channels = {name: scale * weight for name, weight in default.channels.items()}
+    return Fusion(channels | dict(zip(names, weights.tolist(), strict=False)), statics)
 
 
-def _learned(sample: Sample, schedule: Sequence[tuple[float, int]] = FULL_FIT) -> Floats:
+def _learned(sample: Sample) -> Floats:
     """Weights of all features; 0 for those that are never there."""
     used = np.flatnonzero(sample.features.any(axis=0))
     weights = np.zeros(sample.features.shape[1])
     features = np.ascontiguousarray(sample.features[:, used])
-    weights[used] = fit_softmax(features, sample.starts, sample.target, schedule)
+    weights[used] = fit_softmax(features, sample.starts, sample.target)
     return weights
-
-
-def _worth(sample: Sample) -> tuple[bool, dict[str, float]]:
-    """Whether fitted weights beat popularity on users they were not fitted on, and by how much.
-
-    Each half of the users is predicted with the weights of the other. The gain in NDCG has to
-    exceed its standard error over the users, and the hit rate must not be lower.
-    """
-    users = np.arange(len(sample.target))
-    ours = np.zeros(len(users))
-    for fold in (0, 1):
-        there, here = users[users % 2 != fold], users[users % 2 == fold]
-        judged = _some(sample, here)
-        score = judged.features @ _learned(_some(sample, there), _QUICK_FIT).astype(np.float32)
-        ours[here] = _places(judged, score)
-    popular = _places(sample, sample.popularity)
-    gain = _ndcg(ours) - _ndcg(popular)
-    error = float(np.std(gain)) / math.sqrt(len(users))
-    hits, popular_hits = float(np.mean(ours < _TOP)), float(np.mean(popular < _TOP))
-    figures = {
-        "hit_rate": hits,
-        "hit_rate_popularity": popular_hits,
-        "ndcg": float(np.mean(_ndcg(ours))),
-        "ndcg_popularity": float(np.mean(_ndcg(popular))),
-        "users": float(len(users)),
-    }
-    return bool(np.mean(gain) > error and hits >= popular_hits), figures
 
 
 def _some(sample: Sample, users: Ints) -> Sample:

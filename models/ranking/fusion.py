@@ -8,14 +8,13 @@ regression over each user's candidates predicts it, all at once and in canonical
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from models.ranking.log import Floats, Ints
+from models.ranking.log import Floats
 from models.ranking.sources import SOURCES, Source, decay_table
 
 #: Static features of an item and their default weights of x and sqrt(x); x is in [0, 1], quality in [-1, 1].
@@ -23,9 +22,6 @@ STATICS: Final[dict[str, tuple[float, float]]] = {
     "popularity": (0.4, 0.2), "trend": (0.2, 0.2), "recency": (0.0, 0.0), "quality": (0.25, 0.0),
     "users": (0.0, 0.0),
 }  # fmt: skip
-_RIDGE: Final = 1e-3
-#: (power, steps at most) of a fit: a convex start, then what a list needs.
-FULL_FIT: Final = ((0.0, 25), (0.5, 50))
 
 
 @dataclass(frozen=True)
@@ -35,6 +31,7 @@ class Fusion:
     channels: Mapping[str, float]
     statics: Mapping[str, tuple[float, float]]
     figures: Mapping[str, float] = field(default_factory=dict)  # of the fit
+    by_popularity: bool = False  # evidence only decides among items that as many users had
     _mixes: dict[str, Floats | None] = field(default_factory=dict, repr=False, compare=False)
 
     def mix(self, source: Source) -> Floats | None:
@@ -54,13 +51,14 @@ class Fusion:
             "channels": dict(self.channels),
             "statics": {name: list(pair) for name, pair in self.statics.items()},
             "figures": dict(self.figures),
+            "by_popularity": self.by_popularity,
         }
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Fusion:
         """The inverse of `as_json`."""
         statics = {name: (pair[0], pair[1]) for name, pair in stored["statics"].items()}
-        return cls(stored["channels"], statics, stored["figures"])
+        return cls(stored["channels"], statics, stored["figures"], stored["by_popularity"])
 
 
 def default_fusion() -> Fusion:
@@ -73,53 +71,3 @@ def squash(feature: Floats, weights: tuple[float, float]) -> Floats:
     """a x + b sqrt(max(x, 0)), elementwise."""
     linear, root = weights
     return linear * feature + root * np.sqrt(np.maximum(feature, 0.0))
-
-
-def fit_softmax(
-    features: NDArray[np.float32],
-    starts: Ints,
-    target: Ints,
-    schedule: Sequence[tuple[float, int]] = FULL_FIT,
-) -> Floats:
-    """Non-negative weights under which each group's target row is likely.
-
-    features (rows, n), groups `starts[g]:starts[g + 1]`, `target` a row of each group. Maximises
-    the mean of (p^q - 1) / q over groups, p the target's probability and q by the schedule (0: log p):
-    with q > 0 hopeless groups count less, as they do for a list of ten. Deterministic.
-    """
-    from scipy.optimize import minimize
-
-    problem = _Softmax(features, starts, target)
-    weights = np.zeros(features.shape[1])
-    for power, steps in schedule:
-        found = minimize(
-            problem.loss, weights, args=(power,), jac=True, method="L-BFGS-B",
-            bounds=[(0.0, None)] * len(weights), options={"maxiter": steps},
-        )  # fmt: skip
-        weights = np.asarray(found.x, dtype=np.float64)
-    return weights
-
-
-class _Softmax:
-    """The loss and its gradient."""
-
-    def __init__(self, features: NDArray[np.float32], starts: Ints, target: Ints) -> None:
-        self._features = features
-        self._begin = starts[:-1]
-        self._group = np.repeat(np.arange(len(target)), np.diff(starts))
-        self._target = target
-        self._chosen = features[target].astype(np.float64)
-
-    def loss(self, weights: Floats, power: float) -> tuple[float, Floats]:
-        logits = (self._features @ weights.astype(np.float32)).astype(np.float64)
-        logits -= np.maximum.reduceat(logits, self._begin)[self._group]
-        odds = np.exp(logits)
-        total = np.add.reduceat(odds, self._begin)
-        log_p = logits[self._target] - np.log(total)
-        trust = np.exp(power * log_p)
-        gain = np.expm1(power * log_p) / power if power else log_p
-        probability = (odds * (trust / total)[self._group]).astype(np.float32)
-        groups = len(self._target)
-        gradient = ((probability @ self._features) - trust @ self._chosen) / groups
-        value = -float(gain.sum()) / groups + _RIDGE * float(weights @ weights)
-        return value, gradient + 2 * _RIDGE * weights

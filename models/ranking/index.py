@@ -7,7 +7,7 @@ a directory, `publish_index` moves it to its place and points at it, `ItemIndex.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from models.ranking.catalogue import merge_catalogue
 from models.ranking.config import DEFAULT_INDEX, IndexConfig
 from models.ranking.content import text_vectors
+from models.ranking.fallback import popularity_fusion
 from models.ranking.fit import add_static, fit_fusion
 from models.ranking.item_index import ItemIndex
 from models.ranking.learning import Arrays, catalogue_arrays, know, learn_arrays
@@ -81,8 +82,12 @@ def _learn(
     of_log = np.array([place[item_id] for item_id in log.item_ids], dtype=np.int64)
     item = of_log[log.item]
     catalogue = catalogue_arrays(merged)
-    fusion = fit_fusion(log, item, known, catalogue)
+    fit = fit_fusion(log, item, known, catalogue)
     arrays = catalogue | learn_arrays(log, item, known)
+    if fit.fusion is None:
+        fusion = popularity_fusion(arrays, config.history, fit.figures)
+    else:
+        fusion = replace(fit.fusion, figures=fit.figures)
     add_static(arrays, fusion)
     meta = {
         "config": asdict(config),

@@ -32,6 +32,7 @@ class ItemIndex:
     version: str = ""
     _places: dict[str, int] = field(default_factory=dict, repr=False)
     _titles: dict[str, str] = field(default_factory=dict, repr=False)
+    _ids: dict[int, str] = field(default_factory=dict, repr=False)
     _matrices: dict[str, Neighbours | None] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -123,6 +124,15 @@ class ItemIndex:
                 self._places.clear()
             place = self._places[item_id] = self.item_ids.find(item_id)
         return place
+
+    def item_id(self, place: int) -> str:
+        """The id of an item's number."""
+        found = self._ids.get(place)
+        if found is None:
+            if len(self._ids) >= _REMEMBERED:
+                self._ids.clear()
+            found = self._ids[place] = self.item_ids[place]
+        return found
 
     def find_text(self, text_hash: int) -> int:
         """Row of a request's text in the matrix `query_texts`, -1 when it has no vector here."""

@@ -50,9 +50,10 @@ def _rank_batch(
     eligible, seen_again = _eligible(batch, index, config)
     extra = config.diversity_pool * k + np.diff(batch.histories.starts)
     scored = score(batch, index, extra, eligible)
-    pool = config.diversity_pool * k if config.diversity > 0 else k
+    diversity = 0.0 if index.fusion.by_popularity else config.diversity
+    pool = config.diversity_pool * k if diversity > 0 else k
     pools = [_best(scored, index, user, pool) for user in range(len(views))]
-    chosen = diversify(scored, index, pools, k, config.diversity)
+    chosen = diversify(scored, index, pools, k, diversity)
     selected = np.concatenate(chosen) if chosen else np.zeros(0, dtype=np.int64)
     reasons = explain_selected(views, batch, scored, index, selected, config.reasons)
     return _lists(scored, index, chosen, selected, reasons, seen_again)
@@ -123,9 +124,7 @@ def _lists(
         known = bool(seen_again[user])
         lists.append(
             tuple(
-                RankedItem(
-                    rank, index.item_ids[item[place]], scores[place], _with_seen(reasons[place], known)
-                )
+                RankedItem(rank, index.item_id(item[place]), scores[place], _with_seen(reasons[place], known))
                 for rank, place in enumerate(places, 1)
             )
         )

@@ -111,12 +111,19 @@ def explain_selected(
     table = np.concatenate([part.total for part in parts] + [static[:, None]], axis=1)
     rank_by = np.abs(table) if negative else table
     columns = np.argsort(-rank_by, axis=1, kind="stable")[:, :most]
-    found = np.take_along_axis(table, columns, axis=1).tolist()
-    writer = _Writer(views, batch, scored, index, parts, static, negative)
-    users = scored.candidates.user[selected].tolist()
+    found = np.take_along_axis(table, columns, axis=1)
+    common = np.zeros((len(selected), 1), dtype=np.int64)
+    source = np.take_along_axis(
+        np.concatenate([part.source for part in parts] + [common], axis=1), columns, axis=1
+    )
+    writer = _Writer(views, batch, scored, index, parts)
+    rows = zip(
+        scored.candidates.user[selected].tolist(), static.tolist(), columns.tolist(), source.tolist(),
+        found.tolist(), strict=True,
+    )  # fmt: skip
     return [
-        writer.reasons(row, users[row], places, values)
-        for row, (places, values) in enumerate(zip(columns.tolist(), found, strict=True))
+        writer.reasons(user, popular, list(zip(places, sources, values, strict=True)), negative)
+        for user, popular, places, sources, values in rows
     ]
 
 
@@ -124,41 +131,31 @@ class _Writer:
     """Turns columns of contributions into reasons."""
 
     def __init__(
-        self,
-        views: Sequence[UserView],
-        batch: Batch,
-        scored: Scored,
-        index: ItemIndex,
-        parts: list[Shares],
-        static: Floats,
-        negative: bool,
+        self, views: Sequence[UserView], batch: Batch, scored: Scored, index: ItemIndex, parts: list[Shares]
     ) -> None:
-        self._static: list[float] = static.tolist()
-        self._negative = negative
         self._views = views
-        self._first = batch.histories.starts
+        self._first: list[int] = batch.histories.starts.tolist()
         self._index = index
-        self._columns = [
-            (number, part.kind, local)
-            for number, part in enumerate(parts)
-            for local in range(part.total.shape[1])
-        ]
-        names = [one.source.name for one in scored.candidates.gathered]
-        self._codes = [_CODE_OF_SOURCE[name] for name in names]
-        self._sources = [part.source.tolist() for part in parts]
+        self._columns = [(part.kind, local) for part in parts for local in range(part.total.shape[1])]
+        self._codes = [_CODE_OF_SOURCE[one.source.name] for one in scored.candidates.gathered]
         self._origins = {part.kind: _origins(getattr(batch, part.kind)) for part in parts}
+        #: Event ids and sentence of each piece of evidence, by user, column and code.
+        self._told: dict[tuple[int, int, str], tuple[tuple[str, ...], str]] = {}
 
-    def reasons(self, row: int, user: int, columns: list[int], values: list[float]) -> tuple[Reason, ...]:
+    def reasons(
+        self, user: int, popular: float, places: list[tuple[int, int, float]], negative: bool
+    ) -> tuple[Reason, ...]:
+        """Of one item, from its (column, source, contribution), largest in size first."""
         found: list[Reason] = []
-        for column, value in zip(columns, values, strict=True):
-            if value > 0 or (self._negative and value < 0):
+        for column, source, value in places:
+            if value > 0 or (negative and value < 0):
                 common = column == len(self._columns)
                 found.append(
-                    self._common(user, value) if common else self._evidence(row, user, column, value)
+                    self._common(user, value) if common else self._evidence(user, column, source, value)
                 )
         if not found:
-            found.append(self._common(user, self._static[row]))
-        if self._negative:  # the columns come by size
+            found.append(self._common(user, popular))
+        if negative:
             found.sort(key=lambda reason: -reason.contribution)
         return tuple(found)
 
@@ -169,29 +166,27 @@ class _Writer:
             return Reason("popular", (), value, "Many people like it")
         return Reason("popular_new_user", (), value, "Many people like it, and we do not know you yet")
 
-    def _evidence(self, row: int, user: int, column: int, value: float) -> Reason:
-        part, kind, local = self._columns[column]
-        code = self._codes[self._sources[part][row][local]]
+    def _evidence(self, user: int, column: int, source: int, value: float) -> Reason:
+        code = self._codes[source]
+        key = (user, column, code)
+        told = self._told.get(key)
+        if told is None:
+            told = self._told[key] = self._tell(user, column, code)
+        return Reason(code, told[0], value, told[1])
+
+    def _tell(self, user: int, column: int, code: str) -> tuple[tuple[str, ...], str]:
+        """The event ids of a piece of evidence, and what it says."""
+        kind, local = self._columns[column]
         view = self._views[user]
-        origin = self._origins[kind].get((user, local), 0)
         if kind in ("liked", "disliked"):
-            interaction = view.interactions[origin - int(self._first[user])]
-            return Reason(code, interaction.event_ids, value, self._about(code, interaction))
+            interaction = view.interactions[self._origins[kind][(user, local)] - self._first[user]]
+            return interaction.event_ids, sentence(code, self._index.title(interaction.item_id), interaction)
         if kind == "queries":
-            return Reason(
-                code, (view.queries[len(view.queries) - 1 - local].event_id,), value, "It fits your request"
-            )
+            return (view.queries[len(view.queries) - 1 - local].event_id,), "It fits your request"
         if kind == "profile":
             declared = view.profile[local]
-            return Reason(
-                code, (declared.event_id,), value, f"It fits your {declared.name}: {declared.value}"
-            )
-        name = view.topics[local][0]
-        return Reason(code, (), value, f"People who care about {name} like it")
-
-    def _about(self, code: str, interaction: Interaction) -> str:
-        title = self._index.title(interaction.item_id)
-        return sentence(code, title, interaction)
+            return (declared.event_id,), f"It fits your {declared.name}: {declared.value}"
+        return (), f"People who care about {view.topics[local][0]} like it"
 
 
 def sentence(code: str, title: str, interaction: Interaction) -> str:

@@ -8,6 +8,7 @@ without e is what e gave. Sources with several decays are several channels of th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -34,6 +35,7 @@ class Source:
     rows: Callable[[Evidence, Floats], Rows]  # of evidence and idf
     default: float = 0.0  # weight of each channel when not fitted
     learned: bool = True  # fitted on the feedback; else the default stands
+    spread: float = 1.0  # the weights of a piece of evidence's rows add up to no more
 
     def channels(self) -> tuple[str, ...]:
         """Names of the channels, stable across versions."""
@@ -91,7 +93,7 @@ SOURCES: Final[tuple[Source, ...]] = (
     Source("words", "liked", "words", (0.0, 0.6, 0.8, 1.0), _by_item, 0.15),
     Source("attributes", "liked", "attributes_near", (0.0, 0.6, 0.9), _by_item, 0.1),
     Source("content", "liked", "content", (0.0, 0.6, 0.9), _by_item, 0.05),
-    Source("own_words", "liked", "postings", (0.8,), _by_own_words),
+    Source("own_words", "liked", "postings", (0.8,), _by_own_words, spread=math.sqrt(_WORDS)),
     Source("category", "liked", "category", (0.8,), _by_item, 0.2),
     Source("disliked_words", "disliked", "words", (0.8,), _by_item, -0.5, False),
     Source("disliked_attributes", "disliked", "attributes_near", (0.8,), _by_item, -0.5, False),

@@ -19,7 +19,7 @@ from models.errors import DeploymentError
 
 MANIFEST: Final = "manifest.json"
 POINTER: Final = "CURRENT"
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 
 @dataclass(frozen=True, slots=True)

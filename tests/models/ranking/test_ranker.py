@@ -107,10 +107,16 @@ def test_who_knows_everything_sees_it_again_and_is_told_so() -> None:
     assert all(place.reasons[-1].code == "seen_again" for place in places)
 
 
+def _walker(number: int, items: tuple[str, ...]) -> UserView:
+    """Goes through the items from a start of its own."""
+    turned = [items[(number + at) % len(items)] for at in range(len(items))]
+    return view(f"u{number}", tuple(interaction(item, number + 40 * at) for at, item in enumerate(turned)))
+
+
 def test_what_goes_together_is_listed_first_and_cites_the_feedback() -> None:
-    pairs = [view(f"u{n}", (interaction("strings", n), interaction("picks", n + 40))) for n in range(6)]
-    others = [view(f"v{n}", (interaction("socks", n), interaction("shoes", n + 40))) for n in range(6)]
-    asked = view("me", (interaction("strings", 90),))
+    pairs = [_walker(n, ("strings", "picks", "tuner")) for n in range(8)]
+    others = [_walker(n + 20, ("socks", "shoes", "laces")) for n in range(8)]
+    asked = view("me", (interaction("strings", 90), interaction("tuner", 80)))
     place = rank([asked], learn([*pairs, *others]), DEFAULT_RANKING, CLOCK, 1)[0][0]
     assert place.item_id == "picks"
     assert place.reasons[0].code == "co_occurrence"
