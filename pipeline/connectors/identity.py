@@ -16,7 +16,7 @@ from models.latest import latest_from_lists, merge_latest, tombstones_of
 
 ROW_KEY: Final = "row_key"
 
-#: Table -> its identity columns. Of rows with one identity the newest written stands.
+#: Table -> its identity columns.
 IDENTITY: Final[dict[str, tuple[str, ...]]] = {
     "recommendations": ("user_id", "state_version", "list_hash", "hindsight", "tombstone"),
     "scored_feedback": ("user_id", "event_id", "source_position", "model_version"),
@@ -26,6 +26,11 @@ IDENTITY: Final[dict[str, tuple[str, ...]]] = {
     "dead_letters": ("source_position", "stage", "error_code", "payload"),
     "quarantine": ("source_position", "stage", "error_code", "payload"),
 }
+
+
+#: Tables whose rows are told anew: of one identity the newest stands (of trends the one with most events).
+#: Elsewhere such rows differ in wall-clock times at most, and the first one stands.
+TOLD_ANEW: Final = ("trends", "quality")
 
 
 class Lists(NamedTuple):
@@ -66,10 +71,10 @@ def lists_of(table: str, rows: pa.Table) -> Lists:
             latest_from_lists(rows), highest.rename_columns(["user_id", "state_version", "event_time"])
         )
     latest = merge_latest([rows])
-    return _lists(latest, tombstones_of_none())
+    return _lists(latest, no_graves())
 
 
-def tombstones_of_none() -> pa.Table:
+def no_graves() -> pa.Table:
     """No grave."""
     time = pa.timestamp("us", tz="UTC")
     return pa.schema(

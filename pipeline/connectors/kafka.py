@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
@@ -29,6 +28,7 @@ from pipeline.connectors.kafka_client import (
     check_topic,
     client_config,
 )
+from pipeline.connectors.offsets import Progress, partition_key
 
 _LOGGER: Final = logging.getLogger(__name__)
 #: What librdkafka fetches ahead, in all.
@@ -172,50 +172,6 @@ class KafkaSource:
         progress = self._progress.get(place.partition)
         read = progress.next if progress is not None and progress.next >= 0 else _committed(consumer, place)
         return max(0, high - max(low, read))
-
-
-class Progress:
-    """Of one partition: what was delivered, and up to where all of it is done."""
-
-    def __init__(self) -> None:
-        self.next = -1  # the offset after the last one delivered; -1: none yet
-        self.committable = -1  # all before it is done; -1: none yet
-        self._waiting: deque[int] = deque()
-        self._done: set[int] = set()
-
-    def delivered(self, offset: int) -> None:
-        """One more, in the order of offsets."""
-        if offset < self.next:  # it was rewound
-            self._waiting.clear()
-            self._done.clear()
-        self.next = offset + 1
-        self._waiting.append(offset)
-
-    def done(self, offset: int) -> bool:
-        """Whether `committable` moved. Offsets that were never delivered here change nothing."""
-        if not self._waiting or not self._waiting[0] <= offset < self.next:
-            return False
-        self._done.add(offset)
-        before = self.committable
-        while self._waiting and self._waiting[0] in self._done:
-            self.committable = self._waiting.popleft() + 1
-            self._done.discard(self.committable - 1)
-        return self.committable != before
-
-
-def partition_key(topic: str, partition: int) -> str:
-    """What a position says of a partition, and the key of `resume_from`."""
-    return f"kafka:{topic}/{partition}"
-
-
-def next_offsets(positions: Iterable[str]) -> dict[str, int]:
-    """Positions of messages that are safe -> what `KafkaSource.open` resumes from."""
-    offsets: dict[str, int] = {}
-    for position in positions:
-        key, _, offset = position.rpartition(":")
-        if key.startswith("kafka:") and offset.isdigit():
-            offsets[key] = max(offsets.get(key, 0), int(offset) + 1)
-    return offsets
 
 
 def partitions_of(topic: KafkaTopic) -> list[int]:

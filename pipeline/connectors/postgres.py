@@ -26,7 +26,7 @@ from psycopg import sql
 from models.errors import OutputError
 from models.tables import COMMENT_KEY, DESCRIPTIONS, SCHEMAS
 from pipeline.connectors.addresses import PostgresDatabase
-from pipeline.connectors.identity import IDENTITY, ROW_KEY, Lists, keyed, lists_of
+from pipeline.connectors.identity import IDENTITY, ROW_KEY, TOLD_ANEW, Lists, keyed, lists_of
 from pipeline.connectors.retrying import RefusedRowsError, try_again
 
 _CONNECT_SECONDS: Final = 10
@@ -73,7 +73,6 @@ WHERE (excluded.state_version, excluded.list_hash COLLATE "C") > (h.state_versio
   AND excluded.state_version > h.buried_version AND excluded.event_time > h.buried_time
 RETURNING user_id
 """
-_KEEP_NEWER_TREND: Final = "WHERE excluded.count >= t.count"
 
 
 class PostgresSink:
@@ -201,20 +200,18 @@ class _Writing:
         self._watch = watch
 
     def history(self, table: str, rows: pa.Table) -> None:
-        """Rows of one identity take the place of those that stand."""
+        """Rows whose identity stands change nothing, or take its place where a table is told anew."""
         target, incoming = sql.Identifier(self._schema, table), f"incoming_{table}"
         self._stage(incoming, target, keyed(table, rows))
         names = [ROW_KEY, *SCHEMAS[table].names]
-        given = [sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in names[1:]]
         self._execute(
-            "INSERT INTO {table} AS t ({columns}) SELECT {columns} FROM {incoming} "
-            "ON CONFLICT ({key}) DO UPDATE SET {given} {guard}",
-            table=target,
+            "INSERT INTO {target} AS t ({columns}) SELECT {columns} FROM {incoming} "
+            "ON CONFLICT ({key}) {does}",
+            target=target,
             columns=_names(names),
             incoming=sql.Identifier(incoming),
             key=sql.Identifier(ROW_KEY),
-            given=sql.SQL(", ").join(given),
-            guard=sql.SQL(_KEEP_NEWER_TREND if table == "trends" else ""),
+            does=_on_conflict(table, names[1:]),
         )
 
     def lists(self, lists: Lists) -> None:
@@ -258,6 +255,14 @@ class _Writing:
                 for row in zip(*columns, strict=True):
                     copy.write_row(row)
                 self._watch.moves()
+
+
+def _on_conflict(table: str, names: Sequence[str]) -> sql.Composable:
+    if table not in TOLD_ANEW:
+        return sql.SQL("DO NOTHING")
+    given = [sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in names]
+    guard = sql.SQL(" WHERE excluded.count >= t.count" if table == "trends" else "")
+    return sql.SQL("DO UPDATE SET {}{}").format(sql.SQL(", ").join(given), guard)
 
 
 def _columns(table: str) -> list[tuple[str, str, str]]:

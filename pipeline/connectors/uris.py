@@ -160,7 +160,8 @@ class _Parts:
 
     def check(self, pattern: re.Pattern[str], value: str, what: str) -> str:
         if not pattern.fullmatch(value):
-            raise self.refusal(f"{value!r} is no {what}")
+            shown = value.rpartition("@")[2]  # what stands before may be a password
+            raise self.refusal(f"{shown!r} is no {what}")
         return value
 
     def take(self, name: str, default: str = "") -> str:

@@ -35,5 +35,6 @@ class Watermark:
         fresh = [time for time, arrived in self._newest.values() if now - arrived < self._idle]
         reached = min(fresh) if fresh else now if now - self._last >= self._idle else None
         if reached is not None:
-            self._value = max(reached - self._slack, self._value or reached - self._slack)
+            bound = reached - self._slack
+            self._value = bound if self._value is None else max(bound, self._value)
         return self._value

@@ -37,7 +37,7 @@ class KafkaServer:
     def start(self) -> None:
         """Returns when it answers."""
         self._process = Process([*_JAVA, "kafka.Kafka", str(self._properties)], self._folder / "broker.log")
-        wait_until(self._answers, 60, "the Kafka broker", self._process)
+        wait_until(self._answers, 240, "the Kafka broker", self._process)
 
     def stop(self) -> None:
         """As an operator stops it."""
@@ -74,6 +74,7 @@ class KafkaServer:
         controller = f"127.0.0.1:{free_port()}"
         settings = {
             "process.roles": "broker,controller",
+            "log.retention.check.interval.ms": "5000",
             "node.id": "1",
             "controller.quorum.voters": f"1@{controller}",
             "controller.listener.names": "CONTROLLER",

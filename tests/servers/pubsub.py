@@ -44,7 +44,7 @@ class PubsubServer:
         """Returns when it listens."""
         command = [part.format(host="127.0.0.1", port=self._port) for part in self._command]
         self._process = Process(command, self._folder / "pubsub.log")
-        wait_until(lambda: listens(self._port), 60, "the Pub/Sub server", self._process)
+        wait_until(lambda: listens(self._port), 180, "the Pub/Sub server", self._process)
 
     def kill(self) -> None:
         """With all that it holds."""
