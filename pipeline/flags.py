@@ -179,7 +179,10 @@ def _add_output_flags(parser: argparse.ArgumentParser) -> None:
 def _add_scoring_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("scoring").add_argument
     add(
-        "--model", metavar="FOLDER", help="an exported model; none: score no texts (default: the shipped one)"
+        "--model",
+        metavar="FOLDER",
+        help="an exported model, or where `livelist model publish` puts models; none: score no texts "
+        "(default: the shipped one)",
     )
     add("--topics", metavar="FILE", help="YAML of topics and intents (default: the shipped one)")
     add(
@@ -193,6 +196,29 @@ def _add_scoring_flags(parser: argparse.ArgumentParser) -> None:
         type=_count,
         default=_JOB.threads,
         help="of the encoder; 0: one a core (default: %(default)s)",
+    )
+
+
+def _add_canary_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("newer models").add_argument
+    add(
+        "--model_poll_seconds",
+        type=positive_float,
+        default=_JOB.model_poll_seconds,
+        metavar="SECONDS",
+        help="how often a published --model is looked at (default: %(default)g)",
+    )
+    add(
+        "--canary_model",
+        metavar="FOLDER",
+        help="a model that reads a share of the texts besides and is compared (default: none)",
+    )
+    add(
+        "--canary_share",
+        type=float,
+        default=_JOB.canary_share,
+        metavar="SHARE",
+        help="of the texts, chosen by their hash (default: %(default)g)",
     )
 
 
@@ -287,13 +313,14 @@ GROUPS: Final[dict[str, Callable[[argparse.ArgumentParser], None]]] = {
     "lists": _add_list_flags,
     "cleaning": _add_cleaning_flags,
     "scoring": _add_scoring_flags,
+    "canary": _add_canary_flags,
     "state": _add_state_flags,
     "time": _add_time_flags,
     "following": _add_following_flags,
     "endless": _add_endless_flags,
 }
 #: The groups that only a run has a use for: lists do not depend on them.
-RUN_GROUPS: Final = ("output", "following", "endless")
+RUN_GROUPS: Final = ("output", "canary", "following", "endless")
 
 
 def job_config(flags: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> JobConfig:
@@ -322,6 +349,9 @@ def job_config(flags: argparse.Namespace, environment: Mapping[str, str] = os.en
         topics=flags.topics,
         providers=provider_names(flags.providers),
         threads=flags.threads,
+        model_poll_seconds=flags.model_poll_seconds,
+        canary_model=flags.canary_model,
+        canary_share=flags.canary_share,
         now=_micros(flags.now),
         emit_history=flags.emit_history,
         history_window_seconds=flags.history_window_seconds,

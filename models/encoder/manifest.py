@@ -151,19 +151,16 @@ class _Fields:
 
     def head(self, name: str, wanted: bool) -> LabelHead | None:
         described = self._fields.get(name)
-        self.require(
-            (described is not None) == wanted, f"{name} must be described exactly when an output", described
-        )
+        what = f"{name} must be described by an object when, and only when, it is an output"
+        self.require(isinstance(described, dict) if wanted else described is None, what, described)
         if not isinstance(described, dict):
-            self.require(described is None, f"{name} must be an object", described)
             return None
         inner = _Fields(described, f"{self._where}: {name}")
         names = inner.strings("names")
         inner.require(bool(names), "names must not be empty", names)
         out_of_scope = frozenset(inner.strings("out_of_scope", []))
-        inner.require(
-            out_of_scope <= set(names), f"out_of_scope is among {list(names)}", sorted(out_of_scope)
-        )
+        unknown = sorted(out_of_scope - set(names))
+        inner.require(not unknown, f"out_of_scope is among {', '.join(names)}", unknown)
         return LabelHead(names, inner._thresholds(len(names)), out_of_scope, described.get("replace") is True)
 
     def _thresholds(self, count: int) -> tuple[float, ...]:

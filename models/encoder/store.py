@@ -100,7 +100,7 @@ def _replace_folder(building: Path, folder: Path) -> None:
     if folder.exists():
         if any(folder.iterdir()) and not (folder / MANIFEST_NAME).is_file():
             raise DeploymentError(
-                f"{folder} is not empty and holds no model; give an empty folder or a new name"
+                f"{folder} holds something else than a model; give an empty folder or a new one"
             )
         shutil.rmtree(folder)
     building.rename(folder)

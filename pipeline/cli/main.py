@@ -26,6 +26,7 @@ COMMANDS: Final[dict[str, str]] = {
     "evaluate": "how well the lists predict a history",
     "train": "fine-tune a BERT on feedback",
     "export": "make of a trained run, or of any BERT, the artefact that jobs use",
+    "model": "show, compare, verify or publish an exported model",
     "validate": "what a run would reject in an input, and why",
     "doctor": "versions, model and runner; what is missing and how to get it",
     "schema": "the JSON Schemas of input and the columns of the tables",

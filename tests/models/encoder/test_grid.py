@@ -96,7 +96,7 @@ def test_rows_of_a_shape_are_bound_once(tmp_path: Path) -> None:
 def test_the_exact_path_serves_cpus_and_the_grid_everything_else(tmp_path: Path) -> None:
     artefact = write_tiny(tmp_path / "model")
     assert isinstance(open_encoder(artefact), ExactSession)
-    with pytest.raises(DeploymentError, match="execution provider .* is not in this onnxruntime"):
+    with pytest.raises(DeploymentError, match=r"execution provider .* is not in this onnxruntime"):
         open_encoder(artefact, ("NoSuchExecutionProvider",))
 
 
@@ -130,5 +130,5 @@ def test_tensorrt_is_told_the_range_of_shapes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("widths", "tokens"), [((), 8), ((8, 4), 8), ((0, 4), 8), ((4, 8), 0)])
 def test_a_grid_that_makes_no_sense_is_refused(widths: tuple[int, ...], tokens: int) -> None:
-    with pytest.raises(ValueError, match="widths must be|tokens_a_call must be"):
+    with pytest.raises(ValueError, match=r"widths must be|tokens_a_call must be"):
         ShapeGrid(widths, tokens)

@@ -198,7 +198,7 @@ def test_a_cut_is_recorded_with_the_text_and_counted(text: str, cut: bool) -> No
 
 
 def test_a_text_of_which_the_graph_cannot_make_anything_fails_alone(tmp_path: Path) -> None:
-    artefact = write_tiny(tmp_path / "model", vocabulary=None)
+    artefact = write_tiny(tmp_path / "model")
     scorer = TextScorer(artefact.path, threads=2)
     poison = "bad zipper"
     ids = scorer._inputs.encode([poison])[0].ids
