@@ -30,6 +30,8 @@ def parse_with_file_systems(
     """Our flags; what is left over, in `beam`, is for Beam's file systems."""
     flags, rest = parser.parse_known_args(arguments, namespace)
     flags.beam = rest
+    if rest and not any(map(is_url, arguments)):  # Beam takes seconds to load
+        refuse_unknown(rest, flags_of(parser), parser.prog)
     if rest:
         _refuse_others(rest, parser)
     return flags

@@ -38,9 +38,9 @@ def check_inputs(patterns: Iterable[str]) -> list[Input]:
     """The inputs that `patterns` stand for, in a fixed order, each readable.
 
     A pattern is a file or pipe, a folder (all files below it, but documents such as README.md, hidden ones
-    and those that begin with an underscore), a glob, "-" for stdin, or a URL of any file system that Beam reads. A name is the
-    file's own; where two files share one, it is the path below their common folder. Raises
-    InputError where a pattern matches nothing or a file cannot be opened.
+    and those that begin with an underscore), a glob, "-" for stdin, or a URL of any file system that Beam
+    reads. A name is the file's own; where two files share one, it is the path below their common folder.
+    Raises InputError where a pattern matches nothing or a file cannot be opened.
     """
     paths = [path for pattern in patterns for path in _matching(pattern)]
     if not paths:
