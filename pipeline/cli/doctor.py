@@ -37,6 +37,7 @@ RUNTIMES: Final = ("onnxruntime", "onnxruntime-gpu")
 #: Extra -> (what it is for, modules that show that it is there).
 EXTRAS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "train": ("train and export a model", ("torch", "transformers", "onnx")),
+    "aws": ("s3://", ("boto3",)),
     "gcp": ("Dataflow, Pub/Sub, gs://", ("google.cloud.pubsub",)),
     "kafka": ("Kafka", ("confluent_kafka",)),
     "postgres": ("PostgreSQL", ("psycopg",)),
