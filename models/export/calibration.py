@@ -35,18 +35,18 @@ def _norm(x: torch.Tensor, norm: Norm, epsilon: float) -> torch.Tensor:
     )
 
 
-def _attend(x: torch.Tensor, layer: Layer, heads: int) -> torch.Tensor:
-    tokens, hidden = x.shape
+def _attend(x: torch.Tensor, layer: Layer) -> torch.Tensor:
+    tokens, inner = len(x), layer.inner
     query, key, value = (
-        part.reshape(tokens, heads, hidden // heads).transpose(0, 1)
-        for part in _linear(x, layer.qkv).split(hidden, dim=-1)
+        part.reshape(tokens, layer.heads, inner // layer.heads).transpose(0, 1)
+        for part in _linear(x, layer.qkv).split(inner, dim=-1)
     )
     context = functional.scaled_dot_product_attention(query, key, value)
-    return context.transpose(0, 1).reshape(tokens, hidden)
+    return context.transpose(0, 1).reshape(tokens, inner)
 
 
 def _run_layer(x: torch.Tensor, layer: Layer, bert: Bert) -> tuple[torch.Tensor, LayerInputs]:
-    context = _attend(x, layer, bert.heads)
+    context = _attend(x, layer)
     attended = _norm(_linear(context, layer.attention_output) + x, layer.attention_norm, bert.epsilon)
     fed = _linear(functional.gelu(_linear(attended, layer.feed_in)), layer.feed_out)
     inputs = LayerInputs(x.numpy(), context.numpy(), attended.numpy())

@@ -37,7 +37,7 @@ class Norm:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One post-norm transformer layer; `qkv` has outputs query | key | value."""
+    """One post-norm transformer layer; `qkv` has outputs query | key | value, each of all heads in turn."""
 
     qkv: Linear
     attention_output: Linear
@@ -45,6 +45,12 @@ class Layer:
     feed_in: Linear
     feed_out: Linear
     output_norm: Norm
+    heads: int
+
+    @property
+    def inner(self) -> int:
+        """Width of the context: of the heads that are left, together."""
+        return int(self.attention_output.weight.shape[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +61,6 @@ class Bert:
     positions: Floats
     norm: Norm
     layers: tuple[Layer, ...]
-    heads: int
     epsilon: float
 
     @property
@@ -141,12 +146,12 @@ def bert_of(encoder: torch.nn.Module) -> Bert:
     count = 1 + max(
         int(n.removeprefix(names.layers).split(".")[0]) for n in state if n.startswith(names.layers)
     )
+    heads = int(getattr(config, names.heads))
     return Bert(
         words=state["embeddings.word_embeddings.weight"],
         positions=_positions(state, names),
         norm=_norm(state, "embeddings.LayerNorm"),
-        layers=tuple(_layer(state, f"{names.layers}{i}.", names) for i in range(count)),
-        heads=int(getattr(config, names.heads)),
+        layers=tuple(_layer(state, f"{names.layers}{i}.", names, heads) for i in range(count)),
         epsilon=float(getattr(config, "layer_norm_eps", 1e-12)),
     )
 
@@ -169,12 +174,33 @@ def _linear(state: dict[str, Floats], *names: str) -> Linear:
     )
 
 
-def _layer(state: dict[str, Floats], prefix: str, names: _Names) -> Layer:
-    return Layer(
+def _layer(state: dict[str, Floats], prefix: str, names: _Names, heads: int) -> Layer:
+    layer = Layer(
         qkv=_linear(state, prefix + names.query, prefix + names.key, prefix + names.value),
         attention_output=_linear(state, prefix + names.attention_output),
         attention_norm=_norm(state, prefix + names.attention_norm),
         feed_in=_linear(state, prefix + names.feed_in),
         feed_out=_linear(state, prefix + names.feed_out),
         output_norm=_norm(state, prefix + names.output_norm),
+        heads=heads,
+    )
+    return drop_empty_heads(layer)
+
+
+def drop_empty_heads(layer: Layer) -> Layer:
+    """The layer without the heads whose rows of the output are zero: pruning leaves them behind."""
+    output = layer.attention_output
+    rows = output.weight.reshape(layer.heads, -1, output.weight.shape[1])
+    kept = np.flatnonzero(np.abs(rows).max(axis=(1, 2)) > 0)
+    if len(kept) in (0, layer.heads):
+        return layer
+    size = rows.shape[1]
+    columns = (kept[:, None] * size + np.arange(size)).ravel()
+    parts = (columns + part * layer.inner for part in range(3))
+    of_qkv = np.concatenate(list(parts))
+    return replace(
+        layer,
+        qkv=Linear(np.ascontiguousarray(layer.qkv.weight[:, of_qkv]), layer.qkv.bias[of_qkv]),
+        attention_output=Linear(np.ascontiguousarray(output.weight[columns]), output.bias),
+        heads=len(kept),
     )

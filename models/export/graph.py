@@ -151,18 +151,17 @@ class QuantizedEncoder:
 
     def _attention(self, x: str, layer: Layer, scales: LayerScales) -> str:
         """Values leave divided by the context's smoothing, so that rounding the context needs no product."""
-        hidden = self.bert.hidden
-        divide = np.ones(3 * hidden, np.float32)
-        divide[2 * hidden :] = scales.context_smooth
+        divide = np.ones(3 * layer.inner, np.float32)
+        divide[2 * layer.inner :] = scales.context_smooth
         qkv = Linear(layer.qkv.weight / divide, layer.qkv.bias / divide)
         weight, column_scales = quantize_columns(qkv.weight * scales.qkv.smooth[:, None])
         g = self.graph
         context = g.node(
             "QAttention", g.node("Reshape", self._round(x, scales.qkv), self._texts), g.constant(weight),
             g.constant(qkv.bias), self._scale(scales.qkv), g.constant(column_scales), "",
-            self._zero(scales.qkv), domain=CONTRIB, num_heads=self.bert.heads,
+            self._zero(scales.qkv), domain=CONTRIB, num_heads=layer.heads,
         )  # fmt: skip
-        return g.node("Reshape", context, self._rows)
+        return g.node("Reshape", context, self._int(-1, layer.inner))
 
     def _attention_output(self, context: str, layer: Layer, scales: LayerScales) -> str:
         largest = self.graph.node("ReduceMax", self.graph.node("Abs", context), axes=[-1], keepdims=0)
