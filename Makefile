@@ -11,7 +11,7 @@ PACKAGES := models transforms pipeline tests
 NEEDS_MORE := train or java or postgres or cloud
 OUT ?= out/demo
 
-.PHONY: help install install-test install-all demo test test-all lint format readme requirements bench model clean
+.PHONY: help install install-test install-all demo live-demo test test-all lint format readme requirements bench model clean flink-demo
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | while IFS=$$'\t' read -r target text; do \
@@ -21,6 +21,12 @@ install: $(VENV)/.installed  ## .venv with what the job needs (no torch, no Java
 
 demo: install  ## run the job on the sample: three users' lists before and after feedback in words
 	@$(VENV)/bin/livelist demo --output $(OUT)
+
+live-demo: install  ## an endless job and a simulated population for a minute: lists change, freshness is told
+	@$(VENV)/bin/livelist live-demo --seconds 60
+
+flink-demo: install-test  ## a real Flink cluster, a killed task manager, the tables held to the oracle (Java, Maven)
+	@$(PYTHON) -m tests.flink.demo
 
 test: install-test lint  ## ruff, mypy --strict and pytest
 	$(PYTHON) -m pytest -m 'not ($(NEEDS_MORE))'

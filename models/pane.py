@@ -23,7 +23,16 @@ from models.records import (
     ScoredFeedback,
     TextScore,
 )
-from models.state import NEVER, CompactEvent, StateConfig, UserState, compact, event_from_row, precedence
+from models.state import (
+    NEVER,
+    CompactEvent,
+    Slot,
+    StateConfig,
+    UserState,
+    compact,
+    event_from_row,
+    precedence,
+)
 from models.views import ACCEPTED, DUPLICATE, RETRACTED, SUPERSEDED, ViewPolicy, effective_ratings, judge
 
 ACCEPTED_SCORED: Final = "accepted.scored"
@@ -127,10 +136,8 @@ def apply_pane(
             changed |= state.add(copy.event)
             state.scored_time = max(state.scored_time, copy.scored_time)
     result.accounting[BEYOND_NEWEST] += state.cut(config.max_events)
-    scored = [copy for copy in scored if _awaits(state, copy)]
-    for copy in scored:
-        changed |= state.add(copy.event)
-        state.scored_time = max(state.scored_time, copy.scored_time)
+    scored = _add_scores(state, scored)
+    changed |= bool(scored)
     _judge(state, [*standing, *scored], policy, result)
     result.erased = erasing and not state.events
     result.listed = changed and (result.listed or state.version > 0) and bool(state.events)
@@ -138,6 +145,17 @@ def apply_pane(
     newest = sorted({(copy.event.event_time, copy.event_id) for copy in [*copies, *scored]})[-MOST_TRIGGERS:]
     result.triggers = tuple(event_id for _, event_id in newest)
     return result
+
+
+def _add_scores(state: UserState, copies: Iterable[EventCopy]) -> list[EventCopy]:
+    """Joins late scores; returns those that an event was waiting for, each event once."""
+    joined: dict[Slot, EventCopy] = {}
+    for copy in copies:
+        if copy.event.slot not in joined and _awaits(state, copy):
+            state.add(copy.event)
+            state.scored_time = max(state.scored_time, copy.scored_time)
+            joined[copy.event.slot] = copy
+    return list(joined.values())
 
 
 def _awaits(state: UserState, copy: EventCopy) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from models.adapters import FORMATS
@@ -19,6 +19,7 @@ from models.records import MICROS_PER_DAY, Micros
 from models.state import StateConfig
 from models.times import parse_time
 from pipeline.config import IF_EXISTS, JobConfig
+from pipeline.connectors.uris import is_connector, parse_sink
 from pipeline.reading import InputFormat
 
 #: Keeps the key off the command line, where every process on the machine can read it.
@@ -152,7 +153,13 @@ def _add_list_flags(parser: argparse.ArgumentParser) -> None:
 
 def _add_output_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("output").add_argument
-    add("--output", metavar="FOLDER", help="folder of the tables")
+    add(
+        "--output",
+        action="append",
+        metavar="FOLDER",
+        help="folder of the tables; endless runs: sinks besides, by URI (kafka://, pubsub://, postgresql://, "
+        "delta://, bigquery://); repeatable",
+    )
     add(
         "--if_exists",
         choices=IF_EXISTS,
@@ -253,12 +260,29 @@ def _add_time_flags(parser: argparse.ArgumentParser) -> None:
 
 def _add_following_flags(parser: argparse.ArgumentParser) -> None:
     add = _endless_runs(parser).add_argument
-    add("--streaming", action="store_true", help="follow --input until it is stopped (default: read it once)")
+    add(
+        "--streaming",
+        "--follow",
+        action="store_true",
+        help="follow --input until it is stopped (default: read it once)",
+    )
     add(
         "--run_for_seconds",
         type=positive_float,
         metavar="SECONDS",
         help="with --streaming: drain by itself after following for this time (default: never)",
+    )
+    add(
+        "--metrics_port",
+        type=_count,
+        metavar="PORT",
+        help="with --streaming: Prometheus metrics at http://127.0.0.1:PORT/metrics (default: none)",
+    )
+    add(
+        "--log_format",
+        choices=("text", "json"),
+        default="text",
+        help="with --streaming: of what is logged on standard error (default: %(default)s)",
     )
 
 
@@ -327,8 +351,7 @@ def job_config(flags: argparse.Namespace, environment: Mapping[str, str] = os.en
     """The job that parsed flags describe. Raises UsageError."""
     if not flags.input:
         raise UsageError("--input is needed: a file, a folder, a glob, a URL, or - for stdin")
-    if not flags.output:
-        raise UsageError("--output is needed: the folder of the tables")
+    output, sinks = outputs(flags.output or [])
     if flags.missing_rating == "from_text" and flags.model == "none":
         raise UsageError(
             "--missing_rating=from_text needs the words' scores, which --model none switches off"
@@ -337,7 +360,8 @@ def job_config(flags: argparse.Namespace, environment: Mapping[str, str] = os.en
         JobConfig,
         inputs=tuple(flags.input),
         items=tuple(flags.items or ()),
-        output=flags.output,
+        output=output,
+        sinks=sinks,
         k=flags.k,
         form=input_format(flags),
         cleaning=cleaning_config(flags, environment),
@@ -364,6 +388,20 @@ def job_config(flags: argparse.Namespace, environment: Mapping[str, str] = os.en
         state_dir=flags.state_dir,
         rerank_at_drain=flags.rerank_at_drain,
     )
+
+
+def outputs(given: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """The one folder of the tables, and the sinks. Raises UsageError."""
+    sinks = tuple(dict.fromkeys(output for output in given if is_connector(output)))
+    folders = [output for output in given if output not in sinks]
+    if not folders:
+        more = ": what goes to a sink is made from them, and waits there while it is down" if sinks else ""
+        raise UsageError(f"--output is needed: the folder of the tables{more}")
+    if len(folders) > 1:
+        raise UsageError(f"--output: expected one folder of the tables, got {' and '.join(folders)}")
+    for sink in sinks:
+        parse_sink(sink)
+    return folders[0], sinks
 
 
 def input_format(flags: argparse.Namespace) -> InputFormat:

@@ -15,10 +15,12 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from models.accounting import Accounting
 from models.encoder.serving import SHIPPED
+from models.errors import UsageError
 from models.ranking.index import read_pointer
 from models.value import RatingScale
 from models.views import ViewPolicy
 from pipeline.config import JobConfig
+from pipeline.connectors.uris import redacted
 from pipeline.ingest import Ingested, ingest
 from pipeline.inputs import check_inputs
 from pipeline.output_folder import is_local, local_path, new_run_id
@@ -52,6 +54,10 @@ def run_job(config: JobConfig, options: PipelineOptions) -> RunReport:
     missing, the output cannot be written or the model is not sound.
     """
     PROGRESS.begin(*(stage for stage in JOB_STAGES if config.items or stage != READING_ITEMS))
+    if config.sinks:
+        raise UsageError(
+            f"--output {redacted(config.sinks[0])} goes with --streaming; a bounded run writes tables alone"
+        )
     check_inputs([*config.inputs, *config.items])
     score_feedback = scorer_of(config)
     run_id = new_run_id()

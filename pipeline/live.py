@@ -9,6 +9,7 @@ are the bundles, which are what arrived since the one before.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -19,12 +20,15 @@ from typing import Final, cast
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from models.accounting import INPUT, Accounting
-from models.encoder.scorer import TextScorer
+from models.encoder.serving import Refusal
 from models.errors import UsageError
 from models.ranking.index import read_pointer
 from pipeline.checkpoints import Checkpoint, picture
 from pipeline.config import JobConfig
-from pipeline.connectors.uris import parse_source
+from pipeline.connectors.base import PullSource, TableSink
+from pipeline.connectors.feeder import SinkFeeder
+from pipeline.connectors.registry import make_sink, make_source
+from pipeline.connectors.uris import parse_sink, parse_source, redacted
 from pipeline.follow import Followed, follow, forget_followed
 from pipeline.growing_files import Place, check_followed
 from pipeline.inputs import check_inputs
@@ -48,12 +52,14 @@ from pipeline.output_folder import IfExists, check_if_exists, is_local, local_pa
 from pipeline.pulling import Puller
 from pipeline.reindex import Reindexer
 from pipeline.spool import Spool
-from pipeline.text_lane import TextLane
+from pipeline.text_lane import Scorer, TextLane
 from transforms.live_store import forget_store, live_store
 from transforms.score_late import ScoreLate, forget_queue, score_queue
 from transforms.suppress_unchanged import ORDER_BYTES, take_waiting
 
 _MICROS: Final = 1_000_000
+#: A drain waits so long for each sink; what it has not taken then waits in its outbox for the next run.
+_SINK_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +87,10 @@ class LiveRun:
     config: JobConfig
     run_id: str
     state: LiveState
+    open_source: Callable[[str], PullSource] = make_source
+    open_sink: Callable[[str], TableSink] = make_sink
     pullers: list[Puller] = field(default_factory=list)
+    feeders: list[SinkFeeder] = field(default_factory=list)
     lane: TextLane | None = None
     tables: LiveTables | None = None
     indexer: Reindexer | None = None
@@ -104,6 +113,12 @@ class LiveRun:
         lane = taken if self.lane is not None else done.cursor
         store = live_store(self.run_id)
         return picture(self.run_id, fingerprint(self.config), done, store, lane, replacing)
+
+    def refused(self, refusal: Refusal) -> None:
+        """A new model that is not sound: the old one serves on, and people are told."""
+        if self.tables is not None:
+            told = json.dumps({"serving": refusal.serving, "why": refusal.reason})
+            self.tables.raise_alert("model_refused", refusal.version, told)
 
     def unfinished(self) -> bool:
         """Whether a drain has to wait: for scores, for first lists, for lists that are made anew."""
@@ -129,6 +144,8 @@ def run_live(
     options: PipelineOptions,
     run_id: str,
     watch: Callable[[LiveRun], None] | None = None,
+    open_source: Callable[[str], PullSource] = make_source,
+    open_sink: Callable[[str], TableSink] = make_sink,
 ) -> LiveReport:
     """Runs until `live_state(run_id).stop` is set, then drains and returns what was done.
 
@@ -139,7 +156,7 @@ def run_live(
     """
     check_live(config)
     scorer_of(config)
-    run = LiveRun(config, run_id, live_state(run_id))
+    run = LiveRun(config, run_id, live_state(run_id), open_source, open_sink)
     started = time.monotonic()
     output = local_path(config.output)
     with ExitStack() as running:
@@ -158,6 +175,8 @@ def run_live(
                 raise puller.error
         waiting = take_waiting(run_id)
         accounting = tables.close_books(waiting)
+        for feeder in run.feeders:
+            feeder.drain(_SINK_SECONDS)
         return LiveReport(
             run_id=run_id,
             output=config.output,
@@ -180,6 +199,7 @@ def _start(run: LiveRun, running: ExitStack, output: Path) -> tuple[LiveTables, 
     running.enter_context(prepare_local(output, run.run_id, _allowed(config, state_dir)))
     running.enter_context(sole_owner(state_dir))
     begun = take_up(config, run.run_id, state)
+    _feed(run, running, state_dir)
     spools = _pull(run, running, state_dir)
     _follow(run, begun, spools)
     trends = LiveTrends(output, config.trend_window_seconds * _MICROS, state.picture().trends)
@@ -209,14 +229,23 @@ def _allowed(config: JobConfig, state_dir: Path) -> IfExists:
     return "append" if any((state_dir / "checkpoints").glob("[0-9]*")) else check_if_exists(config.if_exists)
 
 
+def _feed(run: LiveRun, running: ExitStack, state_dir: Path) -> None:
+    """Starts a feeder for each sink; every shard goes into its outbox from now on."""
+    outboxes = []
+    for uri in run.config.sinks:
+        outbox = folder_of(state_dir / "outbox", uri)
+        feeder = SinkFeeder(redacted(uri), outbox, run.open_sink(uri))
+        run.feeders.append(running.enter_context(feeder))
+        outboxes.append(outbox)
+    run.state.outboxes = tuple(outboxes)
+
+
 def _pull(run: LiveRun, running: ExitStack, state_dir: Path) -> list[Path]:
     """Starts a puller for each source; returns the folders of their spools."""
     folders = []
     for uri in streams_of(run.config):
-        from pipeline.connectors import open_source  # its clients take their time to import
-
         folder = folder_of(state_dir / "spool", uri)
-        puller = Puller(open_source(uri), Spool(folder), run.state.stop)
+        puller = Puller(run.open_source(uri), Spool(folder), run.state.stop)
         run.pullers.append(running.enter_context(puller))
         folders.append(folder)
     return folders
@@ -228,7 +257,8 @@ def _follow(run: LiveRun, begun: TakenUp, spools: list[Path]) -> None:
     if config.model != NO_MODEL:
         behind = LiveLog(files, spools, limit, checkpoint.lane if checkpoint else None)
         queue = score_queue(run.run_id)
-        run.lane = TextLane(config, behind, lambda: _scorer(config), run.state, queue)
+        scorers = _scorer(config)
+        run.lane = TextLane(config, behind, scorers, run.state, queue, run.refused)
         waits = queue.ready.is_set
     else:
         waits = _never
@@ -240,10 +270,10 @@ def _never() -> bool:
     return False
 
 
-def _scorer(config: JobConfig) -> TextScorer:
-    scorer = scorer_of(config).load()
-    assert scorer is not None  # there is no lane without a model
-    return scorer
+def _scorer(config: JobConfig) -> Scorer:
+    scorers = scorer_of(config).load()
+    assert scorers is not None  # there is no lane without a model
+    return scorers
 
 
 def check_engine(runner: str) -> None:
@@ -279,6 +309,8 @@ def check_live(config: JobConfig) -> None:
         )
     for uri in streams_of(config):
         parse_source(uri)
+    for uri in config.sinks:
+        parse_sink(uri)
     if files := files_of(config):
         check_followed(files)
     if config.items:

@@ -118,7 +118,7 @@ class _WithState(beam.DoFn):
 
 class _NoteLists(_WithState):
     def process(self, made: TopK) -> Iterator[TopK]:
-        self._state.listed(made.emitted_time)
+        self._state.listed(made)
         yield made
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from models.records import MICROS_PER_SECOND, Micros
+from models.records import MICROS_PER_SECOND, Micros, TopK
 from models.tables import ScoredRow
 from models.trends import TrendKey, TrendSum, merge_trends, trend_parts
 from pipeline.growing_files import Place
@@ -45,6 +45,7 @@ class LiveState:
     lists: int = 0
     snapshot_time: float | None = None  # seconds since 1970
     unfinished: tuple[str, ...] = ()  # files whose last line has no end, at the drain
+    on_list: Callable[[TopK], None] | None = None  # is told each list, in the engine's thread
     outboxes: tuple[Path, ...] = ()  # of the sinks, which get each shard
     bundle: int = 1  # the number of the one that runs
     moved: int = 0  # the last one that read something
@@ -65,6 +66,7 @@ class LiveState:
     def resume(self, done: Done, window: Micros) -> None:
         """Goes on where another process was."""
         self.bundle, self.cursor = done.bundle + 1, dict(done.cursor)
+        self.moved = done.bundle  # who reads behind has that to look at
         self._done, self._trends, self._newest = Counter(done.books), dict(done.trends), done.newest
         self._trends_from, self._window = done.trends_from, window
 
@@ -143,10 +145,12 @@ class LiveState:
         """The bundle reads its first record, at `at` seconds of the wall clock."""
         self._bundle_began = self.last_read = at
 
-    def listed(self, emitted: Micros) -> None:
+    def listed(self, made: TopK) -> None:
         """A list came out; it is as fresh as the bundle's first record is old, or fresher."""
         self.lists += 1
-        self.freshness.append(emitted / MICROS_PER_SECOND - self._bundle_began)
+        self.freshness.append(made.emitted_time / MICROS_PER_SECOND - self._bundle_began)
+        if self.on_list is not None:
+            self.on_list(made)
 
     def freshness_quantiles(self) -> tuple[float, float, float] | None:
         """Half of the recent lists were at most so many seconds old when they came out; 95%; 99%."""

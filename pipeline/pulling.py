@@ -44,6 +44,11 @@ class Puller(AbstractContextManager["Puller"]):
         self.drain()
         self._spool.close()
 
+    @property
+    def repeated(self) -> int:
+        """Deliveries of messages that were here already."""
+        return self._spool.repeated
+
     def drain(self) -> None:
         """Pulls no more; what was pulled is on disk when this returns."""
         self._ending.set()

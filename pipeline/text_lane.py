@@ -17,6 +17,7 @@ from typing import Final, Protocol
 
 from models.adapters.base import RawRecord
 from models.encoder.scorer import ScoringResult
+from models.encoder.serving import Refusal, Served
 from models.ingest import clean_or_reject, parse_or_reject
 from models.records import FeedbackEvent
 from models.times import wall_clock
@@ -36,27 +37,33 @@ _LOG: Final = logging.getLogger(__name__)
 
 
 class Scorer(Protocol):
-    """What the lane needs of an encoder."""
+    """What the lane needs of the encoders: a newer one takes over between two batches."""
 
-    def score(self, texts: Sequence[str]) -> list[ScoringResult]: ...
+    def score(self, texts: Sequence[str]) -> Served: ...
+
+
+def _unheard(refusal: Refusal) -> None:
+    """Refusals are in the log, at least."""
 
 
 class TextLane(AbstractContextManager["TextLane"]):
-    """Runs from entering to leaving. `load` gives the scorer of the moment, asked for before each batch."""
+    """Runs from entering to leaving. `refused` is told of new models that are not sound."""
 
     def __init__(
         self,
         config: JobConfig,
         log: LiveLog,
-        load: Callable[[], Scorer],
+        scorer: Scorer,
         state: LiveState,
         queue: ScoreQueue,
+        refused: Callable[[Refusal], None] = _unheard,
     ) -> None:
         self._config = config
         self._log = log
-        self._load = load
+        self._scorer = scorer
         self._state = state
         self._queue = queue
+        self._refused = refused
         self._adapter = config.form.adapter
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="text-lane", daemon=True)
@@ -79,7 +86,8 @@ class TextLane(AbstractContextManager["TextLane"]):
     @property
     def behind(self) -> bool:
         """Whether there is something that was read and is neither scored nor taken."""
-        return self._finished < self._state.moved or self._queue.ready.is_set()
+        left = self._finished < self._state.moved and self._thread.is_alive()
+        return left or self._queue.ready.is_set()
 
     def bytes_behind(self) -> int:
         """Of the log, that the lane has still to read."""
@@ -112,14 +120,18 @@ class TextLane(AbstractContextManager["TextLane"]):
         while not self._ending.is_set():
             began = time.monotonic()
             try:
-                scores = self._load().score([event.text or "" for event in batch]) if batch else []
+                if not batch:
+                    return []
+                served = self._scorer.score([event.text or "" for event in batch])
             except Exception as error:
                 _LOG.error("texts are not scored, and wait: %s", error)
                 self._ending.wait(_RETRY_SECONDS)
                 continue
             self.texts += len(batch)
             self.seconds += time.monotonic() - began
-            return scores
+            for refusal in served.refusals:
+                self._refused(refusal)
+            return served.results
         return None
 
     def _batches(self) -> Iterator[tuple[list[FeedbackEvent], dict[str, Place]]]:

@@ -58,7 +58,7 @@ def parse(parser: CommandParser, arguments: list[str]) -> argparse.Namespace:
 def run(args: argparse.Namespace) -> int:
     """Load, measure and print."""
     quiet_libraries()
-    args.output = os.devnull  # no tables are written
+    args.output = [os.devnull]  # no tables are written
     config = job_config(args)
     use_file_systems(args.beam, [*config.inputs, *config.items])
     tell_skipped([*config.inputs, *config.items])

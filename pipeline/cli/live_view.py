@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Final
 from rich.console import Console
 from rich.text import Text
 
+from pipeline.json_logs import JsonFormatter
+
 if TYPE_CHECKING:
     from pipeline.live import LiveReport
     from pipeline.live_state import LiveState
@@ -50,10 +52,11 @@ def _stop_after(state: LiveState, seconds: float) -> None:
 
 
 @contextmanager
-def warnings_shown() -> Iterator[None]:
+def warnings_shown(log_format: str = "text") -> Iterator[None]:
     """What goes wrong in the background of our own steps is told on standard error while the job goes on."""
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("livelist: %(message)s"))
+    as_json = log_format == "json"
+    handler.setFormatter(JsonFormatter() if as_json else logging.Formatter("livelist: %(message)s"))
     ours = [logging.getLogger(name) for name in ("models", "transforms", "pipeline")]
     for logger in ours:
         logger.addHandler(handler)
@@ -98,7 +101,7 @@ def status_line(state: LiveState) -> str:
     if state.snapshot_time is not None:
         parts.append(f"tables {time.time() - state.snapshot_time:.0f} s old")
     if (fresh := state.freshness_quantiles()) is not None:
-        parts.append(f"freshness p50 {fresh[0]:.2f} s, p95 {fresh[1]:.2f} s")
+        parts.append(f"freshness p50 {fresh[0]:.2f} s, p95 {fresh[1]:.2f} s, p99 {fresh[2]:.2f} s")
     doing = "draining" if state.stop.is_set() else "live" if state.caught_up.is_set() else "reading the log"
     return f"{doing}: {', '.join(parts)}"
 

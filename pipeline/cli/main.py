@@ -17,14 +17,19 @@ from typing import Final, NoReturn
 from models.errors import DeploymentError, LivelistError, OutputError, UsageError
 from pipeline.cli.parsing import CommandParser, nearest, one_line
 
-#: Command -> what it does, in the order of `livelist --help`; each is `pipeline/cli/<command>.py`.
+#: Command -> what it does, in the order of `livelist --help`; each is `pipeline/cli/<command>.py`, - as _.
 COMMANDS: Final[dict[str, str]] = {
     "demo": "show on the sample what words do to three users' lists",
     "run": "feedback in; refreshed, explained top-K tables out",
     "recommend": "one user's current list with its reasons",
     "score": "what the encoder reads in texts, one JSON object a line",
     "evaluate": "how well the lists predict a history",
+    "bench": "how fresh the lists of an endless job are, and at which rates",
+    "flink": "a Flink cluster on this machine, and endless jobs on it",
+    "live-demo": "an endless job with a simulated population, for a minute",
     "train": "fine-tune a BERT on feedback",
+    "distil": "train a smaller model from a trained one",
+    "prune": "take heads or layers out of a trained model, and say what it costs",
     "export": "make of a trained run, or of any BERT, the artefact that jobs use",
     "model": "show, compare, verify or publish an exported model",
     "validate": "what a run would reject in an input, and why",
@@ -123,7 +128,7 @@ def _dispatch(arguments: list[str]) -> int:
     if name not in COMMANDS:
         expected = f"; did you mean `livelist {near}`?" if (near := nearest(name, COMMANDS)) else ""
         raise UsageError(f"there is no command {name!r}{expected} (livelist --help lists them)")
-    command = importlib.import_module(f"pipeline.cli.{name}")
+    command = importlib.import_module(f"pipeline.cli.{name.replace('-', '_')}")
     parser = CommandParser(f"livelist {name}", command.__doc__, f"example:\n  {command.EXAMPLE}")
     exit_code: int = command.run(command.parse(parser, arguments[1:]))
     sys.stdout.flush()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
-from pipeline.cli.console import output_console, progress, quiet_libraries
+from pipeline.cli.console import output_console, progress, quiet_libraries, quiet_workers, tell_skipped
 from pipeline.cli.parsing import CommandParser
 from pipeline.flags import GROUPS, add_flags
 
@@ -39,15 +40,19 @@ def run(args: argparse.Namespace) -> int:
     launch = parse_launch(args, args.beam, "livelist run", os.environ)
     _know_file_systems(launch)
     if args.streaming:
-        return _run_endless(launch, args.run_for_seconds)
-    if args.run_for_seconds is not None:
-        from models.errors import UsageError
+        return _run_endless(launch, args)
+    for flag in ("run_for_seconds", "metrics_port"):
+        if getattr(args, flag) is not None:
+            from models.errors import UsageError
 
-        raise UsageError("--run_for_seconds goes with --streaming")
+            raise UsageError(f"--{flag} goes with --streaming")
     print(f"runner: {launch.notice}", file=sys.stderr)
     from pipeline.cli.report import print_report
     from pipeline.job import run_job
 
+    if any("multi_processing" in option for option in args.beam):
+        quiet_workers()
+    tell_skipped([*launch.config.inputs, *launch.config.items])
     with progress("starting"):
         report = run_job(launch.config, launch.beam_options)
     print_report(report, output_console())
@@ -61,21 +66,31 @@ def _know_file_systems(launch: Launch) -> None:
     FileSystems.set_options(launch.beam_options)
 
 
-def _run_endless(launch: Launch, run_for_seconds: float | None) -> int:
+def _run_endless(launch: Launch, args: argparse.Namespace) -> int:
     from pipeline.cli.live_view import print_live_report, show_status, stopped_by_signals, warnings_shown
-    from pipeline.live import check_engine, run_live
+    from pipeline.live import LiveRun, check_engine, run_live
+    from pipeline.live_start import state_folder
     from pipeline.live_state import live_state
+    from pipeline.metrics import metrics_of, rendered, served_metrics
     from pipeline.output_folder import new_run_id
 
     check_engine(launch.runner)
     print(
-        f"runner: {launch.runner}, in this process; each list follows what arrived since the one before, and "
-        "a restart reads the log again",
+        f"runner: {launch.runner}, in this process; each list follows what arrived since the one before; a "
+        f"restart goes on from {state_folder(launch.config)}",
         file=sys.stderr,
     )
     run_id = new_run_id()
     state = live_state(run_id)
-    with warnings_shown(), stopped_by_signals(state, run_for_seconds), show_status(state):
-        report = run_live(launch.config, launch.beam_options, run_id)
+    with ExitStack() as running:
+        running.enter_context(warnings_shown(args.log_format))
+        running.enter_context(stopped_by_signals(state, args.run_for_seconds))
+        running.enter_context(show_status(state))
+
+        def watch(run: LiveRun) -> None:
+            if args.metrics_port is not None:
+                running.enter_context(served_metrics(args.metrics_port, lambda: rendered(metrics_of(run))))
+
+        report = run_live(launch.config, launch.beam_options, run_id, watch)
     print_live_report(report, output_console())
     return 0

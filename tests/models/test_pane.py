@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.pane import EventCopy, apply_pane, copy_of
-from models.records import FeedbackEvent, ScoredFeedback
+from models.records import LATE_SCORE, SCORE_FOLLOWS, FeedbackEvent, ScoredFeedback, TextScore
 from models.state import StateConfig, UserState
 from models.views import ViewPolicy
 from tests.models.strategies import START, TEXTS, feedback
@@ -156,3 +156,34 @@ def test_ratings_that_a_policy_fills_in_or_changes_are_counted() -> None:
     assert filled.accounting["note.imputed_ratings"] == 1
     centred = apply_pane(UserState(), copies_of(three), CONFIG, ViewPolicy(normalize_ratings="mean"))
     assert centred.accounting["note.normalized_ratings"] == 2
+
+
+def test_a_late_score_moves_its_event_in_the_books_and_nothing_else() -> None:
+    first, state = event(1, "review", text="lovely").event, UserState()
+    early = apply_pane(state, [copy_of(ScoredFeedback(first, None, SCORE_FOLLOWS), 0)], CONFIG, POLICY)
+    assert early.accounting["accepted.unscored"] == 1
+    score = TextScore((0.1, 0.1, 0.8), 0.7, 0.6, 0.9, model_version="m1")
+    late = copy_of(ScoredFeedback(first, score, LATE_SCORE), 5)
+    result = apply_pane(state, [late, late], CONFIG, POLICY)
+    assert +result.accounting == {"accepted.scored": 1}
+    assert result.accounting["accepted.unscored"] == -1
+    assert result.accepted == [late]
+    assert state.scored_time == 5
+    again = apply_pane(state, [late], CONFIG, POLICY)
+    assert not +again.accounting
+    assert not again.listed
+
+
+def test_a_score_for_what_was_edited_or_retracted_meanwhile_changes_nothing() -> None:
+    first = event(1, "review", text="lovely").event
+    taken = event(1, "retract", item_id=None, event_id="r1", target_event_id="e1")
+    edited = dataclasses.replace(first, text="awful", revision=1)
+    score = TextScore((0.1, 0.1, 0.8), 0.7, 0.6, 0.9, model_version="m1")
+    late = copy_of(ScoredFeedback(first, score, LATE_SCORE), 5)
+    for newer in (ScoredFeedback(edited, None, SCORE_FOLLOWS), taken):
+        state = UserState()
+        apply_pane(state, [copy_of(ScoredFeedback(first, None, SCORE_FOLLOWS), 0)], CONFIG, POLICY)
+        apply_pane(state, [copy_of(newer, 0)], CONFIG, POLICY)
+        before = state.encode()
+        assert not +apply_pane(state, [late], CONFIG, POLICY).accounting
+        assert state.encode() == before

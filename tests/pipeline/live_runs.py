@@ -1,4 +1,4 @@
-"""Endless runs for tests, and the oracle that they are held to: the pure core over the same log."""
+"""Endless runs for tests, in this process or in one of their own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,23 +16,15 @@ from typing import Any
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from models.pane import apply_pane, copy_of
-from models.ranking.config import RankingConfig
-from models.ranking.index import ItemIndex
-from models.ranking.ranker import rank
-from models.records import FeedbackEvent, ScoredFeedback
-from models.state import StateConfig, UserState
-from models.views import ViewPolicy, view_user
 from pipeline.config import JobConfig
-from pipeline.live import LiveReport, run_live
+from pipeline.connectors.base import PullSource, TableSink
+from pipeline.connectors.registry import make_sink, make_source
+from pipeline.live import LiveReport, LiveRun, run_live
 from pipeline.live_state import LiveState, live_state
 from pipeline.output_folder import new_run_id
-from pipeline.reading import read_feedback
-from tests.pipeline.feedback_log import Event, table
-from transforms.rank_top_k import published_statistics
+from tests.pipeline.feedback_log import Event
 
 K = 5
-Row = tuple[str, int, str, float, list[dict[str, Any]]]
 
 
 def await_that(reached: Callable[[], object], seconds: float = 60) -> None:
@@ -50,46 +41,15 @@ def append(path: Path, *events: Event | str) -> None:
         file.writelines(event if isinstance(event, str) else json.dumps(event) + "\n" for event in events)
 
 
-def current(output: Path) -> list[Row]:
-    """The current lists without versions and times; none where there is no table yet."""
-    if not list((output / "recommendations_latest").glob("*.parquet")):
-        return []
-    return [
-        (row["user_id"], row["rank"], row["item_id"], row["score"], row["reasons"])
-        for row in table(output, "recommendations_latest")
-    ]
-
-
-def pure_lists(index: Path, *inputs: Path) -> list[Row]:
-    """What the lists must be: every event of the log joined at once, ranked on a given index."""
-    copies = defaultdict(list)
-    for event in read_feedback([str(path) for path in inputs]):
-        if isinstance(event, FeedbackEvent):
-            copies[event.user_id].append(copy_of(ScoredFeedback(event), 0))
-    opened, policy, config = ItemIndex.open(index), ViewPolicy(), StateConfig()
-    rows: list[Row] = []
-    for user_id in sorted(copies):
-        state = UserState()
-        apply_pane(state, copies[user_id], config, policy)
-        clock = max(opened.clock, max(state.events)[0])
-        view = view_user(user_id, state, policy, clock, config.ttl_micros, published_statistics(opened))
-        (made,) = rank([view], opened, RankingConfig(), clock, K)
-        for item in made:
-            reasons = [
-                {
-                    "code": r.code,
-                    "event_ids": list(r.event_ids),
-                    "contribution": r.contribution,
-                    "text": r.text,
-                }
-                for r in item.reasons
-            ]
-            rows.append((user_id, item.rank, item.item_id, item.score, reasons))
-    return rows
-
-
 @contextmanager
-def live_run(folder: Path, output: Path, **config: Any) -> Iterator[tuple[LiveState, list[LiveReport]]]:
+def live_run(
+    source: Path | str,
+    output: Path,
+    open_source: Callable[[str], PullSource] = make_source,
+    watch: Callable[[LiveRun], None] | None = None,
+    open_sink: Callable[[str], TableSink] = make_sink,
+    **config: Any,
+) -> Iterator[tuple[LiveState, list[LiveReport]]]:
     """An endless run in a thread of this process, drained at the end; then its report is in the list."""
     given: dict[str, Any] = {"k": K, "model": "none", "snapshot_every_seconds": 0.2} | config
     run_id, reports, errors = new_run_id(), [], []
@@ -97,8 +57,9 @@ def live_run(folder: Path, output: Path, **config: Any) -> Iterator[tuple[LiveSt
 
     def work() -> None:
         try:
-            job = JobConfig(inputs=(str(folder),), output=str(output), **given)
-            reports.append(run_live(job, PipelineOptions(["--runner=FnApiRunner"]), run_id))
+            job = JobConfig(inputs=(str(source),), output=str(output), **given)
+            options = PipelineOptions(["--runner=FnApiRunner"])
+            reports.append(run_live(job, options, run_id, watch, open_source, open_sink))
         except BaseException as error:
             errors.append(error)
             state.started.set()
@@ -119,7 +80,8 @@ def command(folder: Path, output: Path, *flags: str) -> list[str]:
     """`livelist run --streaming` in a process of its own."""
     start = "import sys; from pipeline.cli.main import main; sys.exit(main(sys.argv[1:]))"
     job = ["run", "--streaming", "--input", str(folder), "--output", str(output), "--k", str(K)]
-    few = ["--model", "none", "--snapshot_every_seconds", "0.3"]
+    few = ["--model", "none"] if "--model" not in flags else []
+    few += ["--snapshot_every_seconds", "0.3"]
     return [sys.executable, "-c", start, *job, *few, *flags]
 
 

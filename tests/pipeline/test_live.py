@@ -18,15 +18,15 @@ from pipeline.live import check_live
 from pipeline.reading import InputFormat
 from pipeline.reindex import rebuild_index
 from pipeline.tables_reader import read_accounting
+from tests.oracle import current_lists, expected_lists
 from tests.pipeline.feedback_log import ITEMS, START, Event, run, shop_log, table, write_log
 from tests.pipeline.live_runs import (
+    K,
     append,
     await_that,
     command,
-    current,
     launched,
     live_run,
-    pure_lists,
     signalled,
 )
 
@@ -67,7 +67,7 @@ def pinned(learned: Path, output: Path) -> Path:
 
 
 def users(output: Path) -> set[str]:
-    return {row[0] for row in current(output)}
+    return {row[0] for row in current_lists(output)}
 
 
 def test_lists_follow_what_is_appended_and_are_those_of_the_pure_core(
@@ -82,7 +82,7 @@ def test_lists_follow_what_is_appended_and_are_those_of_the_pure_core(
         append(events / "more.jsonl", view(2, "yan"), "not json\n", view(3, "zoe", ITEMS[5]))
         await_that(lambda: "yan" in users(output))
     (report,) = reports
-    assert current(output) == pure_lists(index, events)
+    assert current_lists(output) == expected_lists(index, [events], K)
     assert (report.accounting.input, report.accounting.unaccounted) == (147, 0)
     assert report.accounting.counts["dead_lettered.invalid_json"] == 1
     assert read_accounting(str(output)).counts == report.accounting.counts
@@ -114,7 +114,7 @@ def test_the_books_of_all_snapshots_add_up_to_those_of_the_run(
 def test_lines_that_come_again_change_nothing(events: Path, learned: Path, tmp_path: Path) -> None:
     output, log = tmp_path / "out", events / "log.jsonl"
     index = pinned(learned, output)
-    before = pure_lists(index, events)
+    before = expected_lists(index, [events], K)
     once = log.read_text()
     with live_run(events, output, reindex_every_seconds=0) as (state, reports):
         await_that(lambda: state.lists > 0)
@@ -122,7 +122,7 @@ def test_lines_that_come_again_change_nothing(events: Path, learned: Path, tmp_p
         append(log, once)
         await_that(lambda: state.books()["input"] == 286)
         assert state.lists == made
-    assert current(output) == before
+    assert current_lists(output) == before
     counts = reports[0].accounting.counts
     assert counts["duplicate"] >= 140
     assert reports[0].accounting.unaccounted == 0
@@ -189,7 +189,7 @@ def test_the_index_is_learned_anew_and_lists_change_to_it(events: Path, tmp_path
 
         def listed_by_new() -> bool:  # which is polled for
             append(log, view(next(numbers), "zoe", ITEMS[next(numbers) % 14]))
-            return ("zoe", "brand-new") in {(row[0], row[2]) for row in current(output)}
+            return ("zoe", "brand-new") in {(row[0], row[2]) for row in current_lists(output)}
 
         await_that(listed_by_new)
     assert reports[0].rebuilds >= 2
@@ -224,10 +224,10 @@ def test_tables_of_an_earlier_run_stand_until_the_log_has_been_read(
 ) -> None:
     output = tmp_path / "out"
     shutil.copytree(learned, output)
-    before = current(output)
+    before = current_lists(output)
     with live_run(events, output, reindex_every_seconds=0, snapshot_every_seconds=30) as (state, _):
         await_that(state.caught_up.is_set)
-        assert current(output) == before
+        assert current_lists(output) == before
     assert len(table(output, "scored_feedback")) == len(table(learned, "scored_feedback"))
     assert len(table(output, "recommendations")) == 14
 
@@ -272,7 +272,7 @@ def test_a_killed_job_that_starts_again_ends_with_the_lists_of_the_pure_core(
     assert code == 0, err
     assert "156 read = " in out
     assert "UNACCOUNTED" not in out
-    assert current(output) == pure_lists(index, events)
+    assert current_lists(output) == expected_lists(index, [events], K)
 
 
 @pytest.mark.parametrize(

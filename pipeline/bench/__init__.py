@@ -1,0 +1,1 @@
+"""What drives an endless job and measures it: a simulated population, and figures from the tables."""

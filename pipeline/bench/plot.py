@@ -1,0 +1,79 @@
+"""Freshness over the rate as an SVG that needs nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Final, TypeAlias
+
+from pipeline.bench.live import Step
+
+_WIDTH: Final = 720
+_HEIGHT: Final = 420
+_MARGIN: Final = 60
+_LINES: Final = (
+    ("behaviour p50", "#1f77b4", ""),
+    ("behaviour p99", "#1f77b4", "6 3"),
+    ("words p50", "#d62728", ""),
+    ("words p99", "#d62728", "6 3"),
+)
+_Place: TypeAlias = Callable[[float], float]
+
+
+def plot_freshness(steps: Sequence[Step], title: str) -> str:
+    """The SVG: both axes logarithmic, a line a quantile."""
+    measured = sorted((step for step in steps if step.behaviour), key=lambda step: step.rate)
+    rates = [step.rate for step in measured] or [1.0]
+    ages = [age for step in measured for age in (*step.behaviour, *step.texts)] or [1.0]
+    across = _scale(min(rates), max(rates), _MARGIN, _WIDTH - _MARGIN)
+    down = _scale(min(ages), max(ages), _HEIGHT - _MARGIN, _MARGIN)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
+        'font-family="sans-serif" font-size="12">',
+        f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>',
+        f'<text x="{_WIDTH / 2}" y="24" text-anchor="middle" font-size="15">{title}</text>',
+        *_axes(rates, ages, across, down),
+    ]
+    for place, (name, colour, dashes) in enumerate(_LINES):
+        points = [(across(step.rate), down(age)) for step in measured for age in _ages(step, place)]
+        parts += _line(points, colour, dashes)
+        label = f"{name}{' (dashed)' if dashes else ''}"
+        parts.append(f'<text x="{_MARGIN + 10}" y="{50 + 15 * place}" fill="{colour}">{label}</text>')
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _ages(step: Step, line: int) -> tuple[float, ...]:
+    """The age of a line at a step, if it was measured."""
+    ages = step.behaviour if line < 2 else step.texts
+    return (ages[0] if line % 2 == 0 else ages[2],) if ages else ()
+
+
+def _scale(low: float, high: float, begin: float, end: float) -> _Place:
+    low, high = math.log10(max(low, 1e-3) / 1.2), math.log10(max(high, 1e-3) * 1.2)
+    return lambda value: begin + (math.log10(max(value, 1e-3)) - low) / (high - low) * (end - begin)
+
+
+def _axes(rates: Sequence[float], ages: Sequence[float], across: _Place, down: _Place) -> list[str]:
+    bottom, left = _HEIGHT - _MARGIN, _MARGIN
+    parts = [f'<path d="M{left},{_MARGIN} V{bottom} H{_WIDTH - _MARGIN}" fill="none" stroke="black"/>']
+    parts += [
+        f'<text x="{across(rate):.0f}" y="{bottom + 18}" text-anchor="middle">{rate:.0f}</text>'
+        for rate in sorted(set(rates))
+    ]
+    for mark in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100):
+        if min(ages) / 1.2 <= mark <= max(ages) * 1.2:
+            height = down(mark)
+            parts.append(f'<path d="M{left},{height:.0f} H{_WIDTH - _MARGIN}" stroke="#ddd"/>')
+            parts.append(f'<text x="{left - 6}" y="{height + 4:.0f}" text-anchor="end">{mark:g}</text>')
+    parts.append(f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 12}" text-anchor="middle">events a second</text>')
+    parts.append(f'<text x="8" y="{_MARGIN - 12}">seconds from event to written list</text>')
+    return parts
+
+
+def _line(points: Sequence[tuple[float, float]], colour: str, dashes: str) -> list[str]:
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    dots = [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in points]
+    return [
+        f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-dasharray="{dashes}"/>',
+        *dots,
+    ]

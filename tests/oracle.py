@@ -1,0 +1,110 @@
+"""The oracle that every engine is held to: the pure core, single-threaded, over the same log at once.
+
+`expected_lists` are the final lists in user_id, rank, item_id, score and reasons; `assert_books_close`
+holds the accounting to the tables, over distinct source positions.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from models.encoder.scorer import ScoringFailure, TextScorer
+from models.pane import apply_pane, copy_of
+from models.ranking.config import RankingConfig
+from models.ranking.index import ItemIndex
+from models.ranking.ranker import rank
+from models.records import FeedbackEvent, RankedItem, Reason, ScoredFeedback
+from models.state import StateConfig, UserState
+from models.views import ViewPolicy, view_user
+from pipeline.reading import read_feedback
+from pipeline.tables_reader import read_accounting
+from transforms.rank_top_k import published_statistics
+
+#: user_id, rank, item_id, score, reasons
+Row = tuple[str, int, str, float, list[dict[str, Any]]]
+
+
+def expected_lists(
+    index: Path, inputs: Iterable[Path], k: int, scorer: TextScorer | None = None
+) -> list[Row]:
+    """What the final lists must be: every event of the log joined at once, ranked on a given index."""
+    opened, policy = ItemIndex.open(index), ViewPolicy()
+    rows: list[Row] = []
+    for user_id, state in sorted(joined_states(inputs, scorer).items()):
+        if not state.events:
+            continue
+        clock = max(opened.clock, max(state.events)[0])
+        ttl = StateConfig().ttl_micros
+        view = view_user(user_id, state, policy, clock, ttl, published_statistics(opened))
+        (made,) = rank([view], opened, RankingConfig(), clock, k)
+        rows += [_row(user_id, item) for item in made]
+    return rows
+
+
+def joined_states(inputs: Iterable[Path], scorer: TextScorer | None = None) -> dict[str, UserState]:
+    """Everybody's state after the whole log."""
+    copies = defaultdict(list)
+    for event in read_feedback([str(path) for path in inputs]):
+        if isinstance(event, FeedbackEvent):
+            copies[event.user_id].append(copy_of(_scored(event, scorer), 0))
+    states = {user_id: UserState() for user_id in copies}
+    for user_id, state in states.items():
+        apply_pane(state, copies[user_id], StateConfig(), ViewPolicy())
+    return states
+
+
+def _scored(event: FeedbackEvent, scorer: TextScorer | None) -> ScoredFeedback:
+    if scorer is None or event.text is None:
+        return ScoredFeedback(event)
+    (result,) = scorer.score([event.text])
+    assert not isinstance(result, ScoringFailure)
+    return ScoredFeedback(event, result.score)
+
+
+def _row(user_id: str, item: RankedItem) -> Row:
+    return user_id, item.rank, item.item_id, item.score, [_reason(reason) for reason in item.reasons]
+
+
+def _reason(reason: Reason) -> dict[str, Any]:
+    return {
+        "code": reason.code,
+        "event_ids": list(reason.event_ids),
+        "contribution": reason.contribution,
+        "text": reason.text,
+    }
+
+
+def current_lists(output: Path) -> list[Row]:
+    """The published lists without versions and times; none where there is no table yet."""
+    if not list((output / "recommendations_latest").glob("*.parquet")):
+        return []
+    names = ("user_id", "rank", "item_id", "score", "reasons")
+    rows = pq.read_table(output / "recommendations_latest", columns=list(names)).to_pylist()
+    return [tuple(row[name] for name in names) for row in rows]
+
+
+def assert_books_close(output: Path, records: int) -> None:
+    """`records` distinct positions came in, each is in one account, and the tables tell the same."""
+    books = read_accounting(str(output))
+    assert books.unaccounted == 0
+    assert books.input == records
+    for table, account in (("dead_letters", "dead_lettered."), ("quarantine", "quarantined.")):
+        positions = _positions(output, table)
+        assert len(positions) == len(set(positions)) == books.total(account), table
+    rows = _positions(output, "scored_feedback")
+    assert len(rows) == len(set(rows)), "an accepted event has more than one row"
+    parts = pq.read_table(output / "quality", filters=[("check", "==", "accounting.input")])
+    told = [row["value"] for row in parts.to_pylist() if row["window_start"] is not None]
+    assert sum(told) == records, "what the snapshots counted is not what came in"
+
+
+def _positions(output: Path, table: str) -> list[str]:
+    found: list[str] = pq.read_table(output / table, columns=["source_position"])[
+        "source_position"
+    ].to_pylist()
+    return found
