@@ -100,7 +100,7 @@ $(VENV)/.installed-test: setup.py | $(VENV)/.uv
 
 install-all: $(VENV)/.installed-all
 $(VENV)/.installed-all: setup.py | $(VENV)/.uv
-	$(UV) pip install --quiet --python $(PYTHON) --editable '.[cpu,test,train,aws,test-all]'
+	$(UV) pip install --quiet --python $(PYTHON) --editable '.[cpu,test,train,aws,gcp,kafka,postgres,delta,test-all]'
 	@touch $@ $(VENV)/.installed-test $(VENV)/.installed
 
 $(VENV)/.installed-model: setup.py | $(VENV)/.uv
