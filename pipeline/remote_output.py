@@ -23,7 +23,8 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from models.errors import OutputError
-from models.ranking.store import POINTER, read_pointer
+from models.pointer import POINTER
+from models.ranking.store import read_pointer
 from models.tables import TABLES
 from pipeline.file_systems import why_not
 from pipeline.output_folder import (
