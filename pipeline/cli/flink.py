@@ -1,0 +1,266 @@
+"""A Flink cluster on this machine, without Docker, and the endless jobs on it.
+
+up         fetch what is missing (once) and start a cluster: its processes are kept running
+submit     start an endless job: the flags are those of `livelist run`
+status     how cluster and jobs are; ends with 1 when a job fails, stalls or is lost
+savepoint  stop a job, keeping all of its state
+resume     go on from that savepoint, or from the last checkpoint; with the code as it is now
+drain      read what is there, emit what was held back, end the job
+down       end every process; checkpoints, savepoints and tables stay"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from models.errors import UsageError
+from pipeline.cli.console import quiet_libraries
+from pipeline.cli.parsing import CommandParser
+from pipeline.flags import GROUPS, add_flags
+
+if TYPE_CHECKING:
+    from pipeline.cluster.settings import ClusterSettings
+    from pipeline.config import JobConfig
+    from pipeline.flink_submit import FlinkJob
+
+EXAMPLE: Final = """livelist flink up
+  mkdir -p out/events
+  livelist flink submit --input out/events --output out/lists
+  (append JSON lines to files in out/events)
+  livelist flink status
+  livelist flink savepoint && livelist flink resume
+  livelist flink down"""
+_ACTIONS: Final = ("up", "submit", "status", "savepoint", "resume", "drain", "down")
+_FOLDER: Final = "out/flink"
+
+
+def parse(parser: CommandParser, arguments: list[str]) -> argparse.Namespace:
+    """The action and its flags."""
+    if not arguments or arguments[0] not in _ACTIONS:
+        parser.usage = f"livelist flink {{{'|'.join(_ACTIONS)}}} [flags]"
+        parser.add_argument("action", choices=_ACTIONS)
+        return parser.parse_args(arguments[:1])
+    action = arguments[0]
+    own = CommandParser(f"livelist flink {action}", _described(action), f"example:\n  {EXAMPLE}")
+    own.add_argument(
+        "--cluster", default=_FOLDER, metavar="FOLDER", help="of the cluster (default: %(default)s)"
+    )
+    _FLAGS.get(action, _job_flags)(own)
+    args = own.parse_args(arguments[1:])
+    args.action, args.given = action, arguments[1:]
+    return args
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do it."""
+    quiet_libraries()
+    return _DO[args.action](args)
+
+
+def _described(action: str) -> str:
+    lines = (__doc__ or "").splitlines()
+    return next((line.split(maxsplit=1)[1] for line in lines if line.startswith(action)), action)
+
+
+def _up_flags(parser: CommandParser) -> None:
+    from pipeline.cluster.cluster import ClusterPlan
+    from pipeline.cluster.jars import JARS
+
+    plan = ClusterPlan()
+    add = parser.add_argument
+    add("--task_managers", type=int, default=plan.task_managers, help="processes (default: %(default)s)")
+    add("--slots", type=int, default=plan.slots, help="of each task manager (default: %(default)s)")
+    add("--heap_mb", type=int, default=plan.heap_mb, help="of each task manager (default: %(default)s)")
+    add(
+        "--checkpoint_seconds",
+        type=float,
+        default=plan.checkpoint_seconds,
+        help="between two checkpoints; what a fault can make run again (default: %(default)s)",
+    )
+    add(
+        "--state_cache_mb",
+        type=int,
+        default=plan.state_cache_mb,
+        help="of each worker (default: %(default)s)",
+    )
+    add(
+        "--rest_port", type=int, default=plan.rest_port, help="of Flink's page; 0: any (default: %(default)s)"
+    )
+    add("--jars", choices=JARS, default=plan.jars, help="official: Beam's job server; pinned: our pom's jars")
+    add("--cache", metavar="FOLDER", help="of what is fetched (default: ~/.cache/livelist/flink)")
+
+
+def _job_flags(parser: CommandParser) -> None:
+    from pipeline.flink_submit import FlinkPlan
+
+    parser.add_argument("--name", default=FlinkPlan().name, help="of the job (default: %(default)s)")
+
+
+def _submit_flags(parser: CommandParser) -> None:
+    from pipeline.flink_submit import FlinkPlan
+
+    plan = FlinkPlan()
+    add = parser.add_argument
+    _job_flags(parser)
+    add("--parallelism", type=int, default=plan.parallelism, help="slots it takes (default: %(default)s)")
+    add(
+        "--bundle_millis",
+        type=int,
+        default=plan.bundle_millis,
+        help="a list waits at most so long for others; 500 and less only (default: %(default)s)",
+    )
+    add(
+        "--poll_seconds",
+        type=float,
+        default=plan.poll_seconds,
+        help="between two looks at idle files (default: %(default)s)",
+    )
+    add_flags(parser, *GROUPS)
+
+
+def _resume_flags(parser: CommandParser) -> None:
+    _job_flags(parser)
+    parser.add_argument("--from", dest="start", metavar="PATH", help="a savepoint or checkpoint of the job")
+    parser.add_argument("--parallelism", type=int, help="another number of slots than before")
+
+
+def _status_flags(parser: CommandParser) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+
+
+def _no_flags(parser: CommandParser) -> None:
+    """Only --cluster."""
+
+
+def _up(args: argparse.Namespace) -> int:
+    from pipeline.cluster.cluster import ClusterPlan, up
+
+    names = ("task_managers", "slots", "heap_mb", "checkpoint_seconds", "state_cache_mb", "rest_port", "jars")
+    plan = ClusterPlan(
+        folder=Path(args.cluster),
+        cache=Path(args.cache) if args.cache else None,
+        **{name: getattr(args, name) for name in names},
+    )
+    settings = up(plan, _say)
+    print(f"Flink is up: {settings.rest} (logs in {settings.logs}); `livelist flink submit` starts a job")
+    return 0
+
+
+def _submit(args: argparse.Namespace) -> int:
+    from pipeline.flags import job_config
+    from pipeline.flink_submit import FlinkPlan, submit
+
+    settings = _settings(args)
+    plan = FlinkPlan(args.name, args.parallelism, args.bundle_millis, poll_seconds=args.poll_seconds)
+    _say(f"starting job {plan.name}")
+    job = submit(job_config(args, os.environ), settings, plan, tuple(args.given))
+    _say_runs(job, settings)
+    return 0
+
+
+def _say_runs(job: FlinkJob, settings: ClusterSettings) -> None:
+    print(f"job {job.plan.name} runs: {settings.rest}/#/job/{job.flink_id}/overview; tables in {job.output}")
+
+
+def _status(args: argparse.Namespace) -> int:
+    from pipeline.cluster.cluster import running_processes
+    from pipeline.flink_status import job_status
+    from pipeline.flink_submit import job_names
+
+    settings = _settings(args)
+    processes = running_processes(settings.root)
+    if not processes:
+        raise UsageError(f"the cluster in {settings.root} is down: `livelist flink up` starts it")
+    statuses = [job_status(settings, name) for name in job_names(settings)]
+    dead = [name for name, runs in processes.items() if not runs]
+    if args.json:
+        told = [asdict(status) for status in statuses]
+        print(json.dumps({"rest": settings.rest, "processes": processes, "jobs": told}))
+    else:
+        print(f"cluster  {settings.rest}  {len(processes) - len(dead)} of {len(processes)} processes run")
+        for name in dead:
+            print(f"         {name} has ended and is being started again: {settings.logs / name}.log")
+        for status in statuses:
+            print(f"job      {status.job.plan.name}  {status.health.verdict.upper()}  {status.health.why}")
+            if status.steward and status.health.well:
+                print(f"         steward: {status.steward}")
+    bad = any(not status.health.well and status.health.verdict != "ended" for status in statuses)
+    return 1 if bad or dead else 0
+
+
+def _savepoint(args: argparse.Namespace) -> int:
+    from pipeline.flink_submit import savepoint
+
+    path = savepoint(_settings(args), args.name)
+    print(f"job {args.name} stopped; `livelist flink resume` goes on from {path}")
+    return 0
+
+
+def _resume(args: argparse.Namespace) -> int:
+    from pipeline.flink_submit import load_job, newest_checkpoint, submit
+
+    settings = _settings(args)
+    job = load_job(settings, args.name)
+    start = args.start or job.savepoint or newest_checkpoint(settings, job)
+    plan = replace(job.plan, parallelism=args.parallelism or job.plan.parallelism)
+    _say(f"resuming job {job.plan.name} from {start}")
+    _say_runs(submit(_config_of(job), settings, plan, job.arguments, start), settings)
+    return 0
+
+
+def _config_of(job: FlinkJob) -> JobConfig:
+    """The job's flags, read anew by the code as it is now."""
+    from pipeline.flags import job_config
+
+    own = CommandParser("livelist flink submit")
+    own.add_argument("--cluster")
+    _submit_flags(own)
+    return job_config(own.parse_args(list(job.arguments)), os.environ)
+
+
+def _drain(args: argparse.Namespace) -> int:
+    from pipeline.flink_submit import drain
+
+    drain(_settings(args), args.name)
+    print(f"job {args.name} is drained; its tables are whole")
+    return 0
+
+
+def _down(args: argparse.Namespace) -> int:
+    from pipeline.cluster.cluster import down
+
+    print(f"{down(Path(args.cluster))} processes ended")
+    return 0
+
+
+def _settings(args: argparse.Namespace) -> ClusterSettings:
+    from pipeline.cluster.settings import load_settings
+
+    return load_settings(Path(args.cluster))
+
+
+def _say(text: str) -> None:
+    print(f"livelist: {text}", file=sys.stderr, flush=True)
+
+
+_FLAGS: Final = {
+    "up": _up_flags,
+    "submit": _submit_flags,
+    "status": _status_flags,
+    "resume": _resume_flags,
+    "down": _no_flags,
+}
+_DO: Final = {
+    "up": _up,
+    "submit": _submit,
+    "status": _status,
+    "savepoint": _savepoint,
+    "resume": _resume,
+    "drain": _drain,
+    "down": _down,
+}

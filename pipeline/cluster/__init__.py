@@ -1,0 +1,1 @@
+"""A Flink cluster on one machine, without Docker: jars, processes, health."""

@@ -1,0 +1,137 @@
+"""What is the matter with a job: Flink calls one that restarts for ever RUNNING most of the time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from models.errors import DeploymentError
+from pipeline.cluster.rest import FlinkRest, root_cause
+
+Verdict = Literal["ok", "starting", "stalled", "failing", "lost", "ended"]
+
+#: A job that has input must show output, or a checkpoint, within so long.
+PATIENCE_SECONDS: Final = 60.0
+#: So many restarts without a checkpoint between the last failure and now are no accident.
+_MANY_RESTARTS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a job; times in seconds since 1970, None where there was none yet."""
+
+    now: float
+    state: str  # Flink's word; UNKNOWN where it does not know the job
+    started: float
+    restarts: int
+    failure: str  # the innermost message of the last one; empty: none
+    failed_at: float | None
+    checkpoints: int  # that are complete
+    checkpoint_at: float | None
+    checkpoint_failure: str  # why the newest attempt failed; empty: it did not
+    input_at: float | None  # newest input
+    output_at: float | None  # newest rows
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """A verdict, and why in one line."""
+
+    verdict: Verdict
+    why: str
+
+    @property
+    def well(self) -> bool:
+        """Whether nobody has to look."""
+        return self.verdict in ("ok", "starting")
+
+
+def judge(facts: Facts) -> Health:
+    """The verdict on a job."""
+    if facts.state in ("FINISHED", "CANCELED", "FAILED"):
+        why = f"Flink says {facts.state}" + (f": {facts.failure}" if facts.state == "FAILED" else "")
+        return Health("ended", why)
+    if facts.state == "UNKNOWN":
+        return Health("lost", "Flink does not know it: `livelist flink resume` goes on from its last state")
+    return _failing(facts) or _without_checkpoints(facts) or _stalled(facts) or _well(facts)
+
+
+def _failing(facts: Facts) -> Health | None:
+    told = f"{facts.restarts} restarts, the last after: {facts.failure or 'nothing told'}"
+    if facts.state in ("RESTARTING", "FAILING"):
+        return Health("failing", told)
+    recovered = facts.checkpoint_at is not None and facts.checkpoint_at > (facts.failed_at or 0.0)
+    if facts.restarts >= _MANY_RESTARTS and not recovered:
+        return Health("failing", told)
+    return None
+
+
+def _without_checkpoints(facts: Facts) -> Health | None:
+    since = max(facts.checkpoint_at or facts.started, facts.failed_at or 0.0)
+    if facts.now - since <= PATIENCE_SECONDS:
+        return None
+    why = facts.checkpoint_failure or "none was completed"
+    return Health("failing", f"no checkpoint for {facts.now - since:.0f} s: {why}")
+
+
+def _stalled(facts: Facts) -> Health | None:
+    if facts.input_at is None or facts.now - max(facts.input_at, facts.started) <= PATIENCE_SECONDS:
+        return None
+    if facts.output_at is not None and facts.output_at >= facts.input_at:
+        return None
+    waits = facts.now - facts.input_at
+    return Health("stalled", f"input of {waits:.0f} s ago has shown no output: take a savepoint and resume")
+
+
+def _well(facts: Facts) -> Health:
+    if facts.output_at is None and facts.checkpoints == 0:
+        return Health("starting", f"{facts.now - facts.started:.0f} s old, nothing written yet")
+    past = f"; {facts.restarts} restarts, recovered" if facts.restarts else ""
+    return Health("ok", f"{facts.checkpoints} checkpoints{past}")
+
+
+def gather(
+    rest: FlinkRest, flink_id: str, now: float, input_at: float | None, output_at: float | None
+) -> Facts:
+    """Asks Flink. Raises DeploymentError where it does not answer."""
+    try:
+        job = rest.get(f"/jobs/{flink_id}")
+    except DeploymentError as error:
+        if " 404 " not in str(error):
+            raise
+        return Facts(now, "UNKNOWN", now, 0, "", None, 0, None, "", input_at, output_at)
+    failure, failed_at = _last_failure(rest.get(f"/jobs/{flink_id}/exceptions?maxExceptions=1"))
+    told = rest.get(f"/jobs/{flink_id}/checkpoints")
+    newest = (told.get("latest") or {}).get("completed") or {}
+    return Facts(
+        now,
+        str(job["state"]),
+        int(job["start-time"]) / 1000,
+        int(rest.metric(f"/jobs/{flink_id}", "numRestarts") or 0),
+        failure,
+        failed_at,
+        int(told["counts"]["completed"]),
+        _seconds(newest.get("latest_ack_timestamp")),
+        _checkpoint_failure(told),
+        input_at,
+        output_at,
+    )
+
+
+def _last_failure(told: dict[str, Any]) -> tuple[str, float | None]:
+    entries = (told.get("exceptionHistory") or {}).get("entries") or []
+    if not entries:
+        return "", None
+    return root_cause(entries[0].get("stacktrace") or ""), _seconds(entries[0].get("timestamp"))
+
+
+def _checkpoint_failure(told: dict[str, Any]) -> str:
+    latest = told.get("latest") or {}
+    failed, done = latest.get("failed") or {}, latest.get("completed") or {}
+    if int(failed.get("id", 0)) <= int(done.get("id", 0)):
+        return ""
+    return root_cause(failed.get("failure_message") or "")
+
+
+def _seconds(millis: object) -> float | None:
+    return int(str(millis)) / 1000 if millis else None

@@ -1,0 +1,109 @@
+"""The endless job on a Flink cluster: the same recommender, with sources and sinks that live on workers.
+
+States and timers are Flink's, in RocksDB; the panes that refresh a list are Flink's bundles. Rows leave
+as shards on a disk that all workers share, and the job's steward folds them into the tables.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import apache_beam as beam
+
+from models.accounting import DEAD_LETTERED, Accounting
+from models.errors import UsageError
+from models.records import DeadLetter
+from models.tables import QualityRow
+from models.times import wall_clock
+from pipeline.config import JobConfig
+from pipeline.flink_source import follow_on_cluster
+from pipeline.growing_files import check_followed
+from pipeline.inputs import check_inputs
+from pipeline.job import recommender_config
+from pipeline.output_folder import is_local
+from pipeline.recommender import build_live_recommender
+from pipeline.snapshots import WriteStream
+from transforms.clean_feedback import CleanFeedback
+from transforms.parse_feedback import ParseFeedback
+
+
+def check_flink(config: JobConfig) -> None:
+    """Raises where a job cannot be endless on a Flink cluster, with what to do instead."""
+    if "-" in config.inputs:
+        raise UsageError("Flink's workers cannot read this terminal's stdin: append to a file they share")
+    if any(part.startswith("pubsub://") for part in config.inputs):
+        raise UsageError(
+            "Beam's Python SDK does not read Pub/Sub on Flink (apache/beam#20143): bridge the subscription "
+            "to Kafka or to files, or run it with --runner FnApiRunner"
+        )
+    if config.form.name != "jsonl":
+        raise UsageError(f"an endless job follows JSON lines, not --format {config.form.name}: convert them")
+    if not is_local(config.output):
+        raise UsageError(f"on Flink, --output is a folder that all workers share, got {config.output}")
+    refused = {"--emit_history": config.emit_history, "--now": config.now is not None}
+    for flag, given in refused.items():
+        if given:
+            raise UsageError(f"{flag} is for bounded runs")
+    check_followed(config.inputs)
+    if config.items:
+        check_inputs(config.items)
+
+
+def build_flink(
+    pipeline: beam.Pipeline,
+    config: JobConfig,
+    score_feedback: beam.PTransform,
+    run_id: str,
+    job_folder: Path,
+    poll_seconds: float,
+    spread: bool,
+) -> None:
+    """Source, recommender and sinks; the names of the steps are those of the states in savepoints.
+
+    With `spread`, records go round to all workers before they are parsed and scored.
+    """
+    records = pipeline | "FollowFeedback" >> follow_on_cluster(
+        config.inputs, job_folder, config.form.max_record_bytes, poll_seconds
+    )
+    if spread:
+        records = records | "SpreadRecords" >> beam.Reshuffle()
+    parsed = records | "ParseFeedback" >> ParseFeedback(cleaning=config.cleaning)
+    cleaned = parsed.events | "CleanFeedback" >> CleanFeedback(config.cleaning)
+    made = build_live_recommender(
+        cleaned.events,
+        score_feedback,
+        recommender_config(config),
+        config.refresh_every_seconds,
+        panes_of_bundles=True,
+    )
+    failed = made["dead_letters"] | "CountFailed" >> beam.Map(_count_dead_letter)
+    counts = {
+        "Parsed": parsed.accounting,
+        "Cleaned": cleaned.accounting,
+        "Failed": failed,
+        "Joined": made["accounting"],
+        "Held": made["suppressed"],
+    }
+    writes = {
+        "Lists": {name: made[name] for name in ("recommendations", "scored_feedback")},
+        "Unread": {"dead_letters": parsed.dead_letters, "quarantine": parsed.quarantine},
+        "Unclean": {"dead_letters": cleaned.dead_letters, "quarantine": cleaned.quarantine},
+        "Unfit": {"dead_letters": made["dead_letters"], "quarantine": made["quarantine"]},
+    }
+    for name, counted in counts.items():
+        rows = counted | f"Tell{name}" >> beam.Map(_quality_row)
+        writes[f"Counts{name}"] = {"quality": rows}
+    # Written where it is made: a step that gathered one table from all its makers would cost a shuffle.
+    for name, tables in writes.items():
+        tables | f"Write{name}" >> WriteStream(config.output, run_id)
+
+
+def _count_dead_letter(letter: DeadLetter) -> tuple[str, int]:
+    return DEAD_LETTERED + letter.error_code, 1
+
+
+def _quality_row(counted: tuple[str, int]) -> QualityRow:
+    """What one bundle counted; a bundle that ran again after a fault counts again."""
+    now = wall_clock()
+    (row, _) = Accounting(dict([counted])).rows()
+    return QualityRow(row.check, row.value, now, now)

@@ -1,0 +1,225 @@
+"""A real cluster for tests and the demo: a pinned index, a log that comes in pieces, faults, the oracle."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from models.ranking.index import read_pointer
+from pipeline.cluster.cluster import ClusterPlan, down, up
+from pipeline.cluster.keeper import RUNNING
+from pipeline.cluster.processes import saved
+from pipeline.cluster.rest import FlinkRest
+from pipeline.cluster.settings import ClusterSettings
+from pipeline.config import JobConfig
+from pipeline.flink_status import JobStatus, job_status
+from pipeline.flink_submit import FlinkJob, FlinkPlan, drain, job_folder, submit
+from pipeline.inputs import followed_files
+from pipeline.reading import read_feedback
+from tests.oracle import current_lists, expected_lists
+from tests.pipeline.feedback_log import Event, run, shop_log
+
+K = 5
+_POLL_SECONDS = 0.2
+
+
+@contextmanager
+def cluster(folder: Path, say: Callable[[str], None] = print, **plan: object) -> Iterator[ClusterSettings]:
+    """A cluster that ends with the block, and with this process however that ends."""
+    given: dict[str, object] = {"rest_port": 0, "heap_mb": 384, "checkpoint_seconds": 2.0, "nice": 5} | plan
+    settings = up(ClusterPlan(folder, parent=os.getpid(), **given), say)  # type: ignore[arg-type]
+    try:
+        yield settings
+    finally:
+        down(folder)
+
+
+@dataclass
+class Scenario:
+    """One job on a log of its own, ranked on an index that was pinned before."""
+
+    settings: ClusterSettings
+    folder: Path
+    name: str
+    events: list[Event]
+    plan: dict[str, object] = field(default_factory=dict)
+    written: int = 0
+
+    def __post_init__(self) -> None:
+        self.inputs, self.output = self.folder / "in", self.folder / "out"
+        self.inputs.mkdir(parents=True)
+        pinned = self.folder / "pinned"
+        log = self.folder / "all.jsonl"
+        log.write_text("".join(json.dumps(event) + "\n" for event in self.events))
+        run(pinned, str(log), model="none")
+        self.output.mkdir()
+        shutil.copytree(pinned / "index", self.output / "index")
+
+    @property
+    def config(self) -> JobConfig:
+        """The index stays as it is; snapshots come fast."""
+        return JobConfig(
+            inputs=(str(self.inputs),),
+            output=str(self.output),
+            k=K,
+            model="none",
+            reindex_every_seconds=0,
+            snapshot_every_seconds=1.0,
+        )
+
+    def start(self, savepoint: str = "", **plan: object) -> FlinkJob:
+        """Submits the job, or resumes it."""
+        given = FlinkPlan(name=self.name, **(self.plan | plan))  # type: ignore[arg-type]
+        return submit(self.config, self.settings, given, savepoint=savepoint)
+
+    def write(self, share: float) -> None:
+        """Appends events, up to a share of the log, to one of three files."""
+        upto = round(len(self.events) * share)
+        for number in range(self.written, upto):
+            with (self.inputs / f"part{number % 3}.jsonl").open("a") as file:
+                file.write(json.dumps(self.events[number]) + "\n")
+        self.written = upto
+
+    def status(self) -> JobStatus:
+        """How the job is."""
+        return job_status(self.settings, self.name)
+
+    def await_rows(self, more_than: int = 0, seconds: float = 240) -> int:
+        """Waits until the history has more lists than that; returns how many."""
+        deadline = time.monotonic() + seconds
+        while (rows := self.rows("recommendations")) <= more_than:
+            assert time.monotonic() < deadline, f"no new list in {seconds:.0f} s: {self.status().health}"
+            time.sleep(_POLL_SECONDS)
+        return rows
+
+    def rows(self, table: str) -> int:
+        """How many rows a table has now."""
+        return sum(pq.read_metadata(path).num_rows for path in (self.output / table).glob("*.parquet"))
+
+    def await_checkpoint(self, seconds: float = 120) -> None:
+        """Waits for a checkpoint that was begun after this call."""
+        begun = time.time()
+        deadline = time.monotonic() + seconds
+        while ((made := self.status().facts.checkpoint_at) or 0.0) < begun + 0.001:
+            assert time.monotonic() < deadline, f"no checkpoint since {begun}, the last at {made}"
+            time.sleep(_POLL_SECONDS)
+
+    def finish(self, seconds: float = 300) -> None:
+        """Drains the job; the tables are whole then."""
+        drain(self.settings, self.name, seconds)
+
+    def differences(self) -> list[str]:
+        """Rows of the current lists that are not the oracle's, and the other way round."""
+        index = read_pointer(self.output)
+        assert index is not None
+        expected = {repr(row) for row in expected_lists(index, [self.inputs], K)}
+        found = {repr(row) for row in current_lists(self.output)}
+        return [f"+ {row}" for row in sorted(found - expected)] + [
+            f"- {row}" for row in sorted(expected - found)
+        ]
+
+    def unaccounted(self) -> list[str]:
+        """Distinct positions that stand nowhere: neither accepted, nor rejected, nor repeated."""
+        tables = ("scored_feedback", "dead_letters", "quarantine")
+        told = {position for table in tables for position in self.positions(table)}
+        rows = pq.read_table(self.output / "scored_feedback", columns=["event_id", "user_id"]).to_pylist()
+        accepted = {(row["user_id"], row["event_id"]) for row in rows}
+        missing = []
+        for event in read_feedback(followed_files([str(self.inputs)])):
+            known = event.source_position in told
+            repeated = (getattr(event, "user_id", ""), getattr(event, "event_id", "")) in accepted
+            if not known and not repeated:
+                missing.append(event.source_position)
+        return missing
+
+    def positions(self, table: str) -> list[str]:
+        """Source positions of a table."""
+        found: list[str] = pq.read_table(self.output / table, columns=["source_position"])[
+            "source_position"
+        ].to_pylist()
+        return found
+
+
+def hard_log(seed: int = 7, users: int = 20) -> list[Event]:
+    """The shop's log with 30% of it delivered twice, hours out of order, and a few lines that are none."""
+    chance = random.Random(seed)
+    events = shop_log(seed, users)
+    events += chance.sample(events, round(len(events) * 0.3))
+    # Ten minutes lie between two events of the log: twelve places are two hours.
+    order = sorted(range(len(events)), key=lambda place: place + chance.uniform(0, 36))
+    broken: Event = {"event_id": "no-user", "kind": "view", "event_time": 1_700_000_000, "item_id": "x"}
+    return [*(events[place] for place in order), broken]
+
+
+def kill(settings: ClusterSettings, name: str) -> int:
+    """SIGKILLs a process of the cluster by name; returns its pid."""
+    process = saved(settings.root / RUNNING)[name]
+    assert process.alive
+    os.kill(process.pid, signal.SIGKILL)
+    return process.pid
+
+
+def busy_task_manager(settings: ClusterSettings) -> str:
+    """The name of one that runs a part of a job."""
+    for known in FlinkRest(settings.rest).task_managers():
+        if known["freeSlots"] < known["slotsNumber"]:
+            return str(known["id"])
+    raise AssertionError("no task manager has work")
+
+
+def python_workers(settings: ClusterSettings) -> list[int]:
+    """The pids of the Python workers: children of the pool."""
+    pool = saved(settings.root / RUNNING)["worker-pool"].pid
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+        except (OSError, IndexError):
+            continue
+        if parent == pool:
+            found.append(int(entry.name))
+    return found
+
+
+def kill_python_worker(settings: ClusterSettings) -> None:
+    """SIGKILLs one that serves a task manager."""
+    workers = python_workers(settings)
+    assert workers, "there is no Python worker"
+    os.kill(workers[0], signal.SIGKILL)
+
+
+def assert_equals_oracle(scenario: Scenario) -> None:
+    """The tables are the oracle's, and nothing that was read is missing."""
+    different = scenario.differences()
+    assert not different, "\n".join(different[:10])
+    assert not scenario.unaccounted()
+
+
+def leftovers(pids: Sequence[int]) -> list[int]:
+    """Those that still run."""
+    return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
+__all__ = [
+    "Scenario",
+    "assert_equals_oracle",
+    "busy_task_manager",
+    "cluster",
+    "hard_log",
+    "job_folder",
+    "kill",
+    "kill_python_worker",
+    "leftovers",
+]

@@ -1,0 +1,144 @@
+"""A job on a real cluster of several processes, killed and moved while it works, against the oracle."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from models.errors import DeploymentError, UsageError
+from pipeline.cluster.cluster import running_processes
+from pipeline.cluster.jars import fetch, find_java
+from pipeline.cluster.settings import ClusterSettings
+from pipeline.flink_submit import newest_checkpoint, savepoint
+from tests.flink.harness import (
+    Scenario,
+    assert_equals_oracle,
+    busy_task_manager,
+    cluster,
+    hard_log,
+    kill,
+    kill_python_worker,
+)
+
+pytestmark = [pytest.mark.java]
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterSettings]:
+    try:
+        find_java()
+        fetch(Path(os.path.expanduser("~/.cache/livelist/flink")), print)
+    except DeploymentError as error:
+        pytest.skip(f"Flink cannot be had here: {error}")
+    with cluster(tmp_path_factory.mktemp("cluster")) as running:
+        yield running
+
+
+def kill_task_manager(settings: ClusterSettings) -> None:
+    kill(settings, busy_task_manager(settings))
+
+
+def kill_job_manager(settings: ClusterSettings) -> None:
+    kill(settings, "jobmanager")
+
+
+FAULTS = {
+    "task manager": kill_task_manager,
+    "Python worker": kill_python_worker,
+    "JobManager": kill_job_manager,
+}
+
+
+def test_lists_survive_the_death_of_each_process_and_a_savepoint(
+    settings: ClusterSettings, tmp_path: Path
+) -> None:
+    """One job, 30% of its log delivered twice and hours out of order; each fault after a checkpoint."""
+    scenario = Scenario(settings, tmp_path / "job", "faults", hard_log(), {"parallelism": 2})
+    scenario.write(0.3)
+    scenario.start()
+    scenario.await_rows()
+    for number, (name, strike) in enumerate(FAULTS.items()):
+        strike_and_recover(scenario, name, strike, share=0.4 + 0.1 * number)
+    path = savepoint(settings, scenario.name)
+    assert path.startswith("file:")
+    scenario.write(0.8)
+    before = scenario.rows("recommendations")
+    scenario.start(path, parallelism=1)
+    scenario.await_rows(before)
+    scenario.write(1.0)
+    scenario.finish()
+    assert_equals_oracle(scenario)
+
+
+def strike_and_recover(
+    scenario: Scenario, name: str, strike: Callable[[ClusterSettings], None], share: float
+) -> None:
+    scenario.await_checkpoint()
+    before = scenario.rows("recommendations")
+    strike(scenario.settings)
+    scenario.write(share)
+    scenario.await_rows(before)
+    assert scenario.status().facts.state == "RUNNING", f"after the death of a {name}"
+
+
+def test_a_job_whose_cluster_went_down_resumes_from_its_last_checkpoint(
+    settings: ClusterSettings, tmp_path: Path
+) -> None:
+    from pipeline.flink_submit import cancel, load_job
+
+    scenario = Scenario(settings, tmp_path / "job", "resumed", hard_log(11))
+    scenario.write(0.5)
+    scenario.start()
+    scenario.await_rows()
+    scenario.await_checkpoint()
+    cancel(settings, scenario.name)
+    scenario.write(1.0)
+    scenario.start(newest_checkpoint(settings, load_job(settings, scenario.name)))
+    scenario.finish()
+    assert_equals_oracle(scenario)
+
+
+def test_a_second_job_of_that_name_and_one_too_wide_are_refused(
+    settings: ClusterSettings, tmp_path: Path
+) -> None:
+    scenario = Scenario(settings, tmp_path / "job", "twice", hard_log(12)[:20])
+    with pytest.raises(UsageError, match="free slots"):
+        scenario.start(parallelism=64)
+    scenario.write(1.0)
+    scenario.start()
+    with pytest.raises(UsageError, match="runs on this cluster already"):
+        scenario.start()
+    scenario.finish()
+
+
+def test_a_full_checkpoint_disk_is_told_as_failing(settings: ClusterSettings, tmp_path: Path) -> None:
+    scenario = Scenario(settings, tmp_path / "job", "full", hard_log(13)[:40])
+    scenario.write(0.5)
+    scenario.start()
+    scenario.await_rows()
+    scenario.await_checkpoint()
+    shutil.rmtree(settings.checkpoints)
+    settings.checkpoints.write_text("a file where the folder was, as on a disk that takes nothing more")
+    try:
+        _await_verdict(scenario, "failing")
+    finally:
+        settings.checkpoints.unlink()
+        settings.checkpoints.mkdir()
+    _await_verdict(scenario, "ok")
+    scenario.finish()
+
+
+def _await_verdict(scenario: Scenario, verdict: str) -> None:
+    from tests.flink.waiting import await_that
+
+    await_that(lambda: scenario.status().health.verdict == verdict, 180)
+
+
+def test_nothing_is_left_when_a_cluster_goes_down(settings: ClusterSettings, tmp_path: Path) -> None:
+    with cluster(tmp_path / "other", task_managers=1, slots=1) as other:
+        assert all(running_processes(other.root).values())
+    assert not running_processes(tmp_path / "other")
