@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -15,10 +14,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models import pointer
 from models.errors import DeploymentError
 
 MANIFEST: Final = "manifest.json"
-POINTER: Final = "CURRENT"
+POINTER: Final = pointer.POINTER
 FORMAT: Final = 2
 
 
@@ -107,7 +107,7 @@ def publish_index(root: Path, build: Path) -> Path:
         shutil.move(build, home)
     elif build.resolve() != home.resolve():
         shutil.rmtree(build)
-    _point(home.parent / POINTER, manifest.version)
+    pointer.write_pointer(home.parent, manifest.version)
     for other in home.parent.iterdir():
         building = other.name.startswith(".")
         if other not in (home, before) and not building and (other / MANIFEST).is_file():
@@ -115,20 +115,6 @@ def publish_index(root: Path, build: Path) -> Path:
     return home
 
 
-def _point(pointer: Path, version: str) -> None:
-    handle, name = tempfile.mkstemp(prefix=f".{POINTER}.", dir=pointer.parent)
-    with os.fdopen(handle, "w") as file:
-        file.write(version + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(name, pointer)
-
-
 def read_pointer(root: Path) -> Path | None:
     """The published index directory under `<root>/index`, None when nothing is published."""
-    pointer = root / "index" / POINTER
-    try:
-        version = pointer.read_text("utf-8").strip()
-    except FileNotFoundError:
-        return None
-    return root / "index" / version
+    return pointer.read_pointer(root / "index")
