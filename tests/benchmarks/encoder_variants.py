@@ -196,7 +196,7 @@ def _export(model: Any, path: Path) -> None:
     torch.onnx.export(
         Embedding().eval(), (torch.randint(1000, 2000, (2, 16)),), path,
         dynamo=True, external_data=False, opset_version=18, input_names=["input_ids"],
-        output_names=["unit"], dynamic_shapes=({0: batch, 1: tokens},),
+        output_names=["unit"], dynamic_shapes=({0: batch, 1: tokens},), verbose=False,
     )  # fmt: skip
 
 
