@@ -36,7 +36,7 @@ EXTRAS = {
         "setuptools>=75",
         "types-PyYAML",
     ],
-    "test-all": ["moto[server]>=5.1,<6"],
+    "test-all": ["moto[server]>=5.1,<6", "sqlglot>=26,<40"],
 }
 
 setup(
@@ -54,7 +54,7 @@ setup(
     package_data={
         "models": ["default/**/*", "**/*.yaml", "**/*.json", "**/*.tsv", "**/*-LICENSE.txt", "py.typed"],
         "transforms": ["py.typed"],
-        "pipeline": ["sample/*.gz", "sample/*.md", "**/*.sql", "py.typed"],
+        "pipeline": ["cluster/*.xml", "sample/*.gz", "sample/*.md", "**/*.sql", "py.typed"],
     },
     install_requires=[
         "apache-beam>=2.77,<3",

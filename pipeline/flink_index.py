@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +27,7 @@ from models.records import Item
 from models.views import UserView
 from pipeline.cluster.processes import end_with_parent
 from pipeline.config import JobConfig
+from pipeline.connectors.uris import is_connector
 from pipeline.history import load_history, score_texts, vectors_of
 from pipeline.inputs import followed_files
 from pipeline.output_folder import local_path
@@ -38,9 +40,9 @@ _LOG: Final = logging.getLogger(__name__)
 
 
 def learn_from_log(config: JobConfig) -> Path:
-    """Publishes an index of all feedback that is there, and returns its folder.
+    """Publishes an index of all feedback that is in files, and returns its folder.
 
-    Without feedback it knows the catalogue only. Raises LivelistError.
+    Without any it knows the catalogue only. Raises LivelistError.
     """
     views, items, vectors, clock = _learned(config)
     root = local_path(config.output)
@@ -53,8 +55,11 @@ def learn_from_log(config: JobConfig) -> Path:
 
 
 def _learned(config: JobConfig) -> tuple[list[UserView], list[Item], list[TextVector], int]:
+    files = tuple(part for part in config.inputs if not is_connector(part))
     try:
-        history = load_history(config)
+        if not files:
+            raise InputError("what is pulled cannot be read a second time")
+        history = load_history(replace(config, inputs=files))
         return history.views(), history.items, history.vectors, history.clock
     except InputError:  # nothing accepted yet
         catalogue = read_items(config.items, config.form) if config.items else ()
@@ -78,12 +83,13 @@ class IndexLearner:
         self.error = ""
 
     def publish_first(self) -> None:
-        """With --reindex_every_seconds 0 the index is the one that is published, if one is.
+        """With --reindex_every_seconds 0, or without files, it is the one that is published, if one is.
 
         Raises LivelistError when that is not sound, or the log's cannot be built.
         """
         published = read_pointer(local_path(self._config.output))
-        if published is not None and not self._config.reindex_every_seconds:
+        learns = self._config.reindex_every_seconds and log_bytes(self._config)
+        if published is not None and not learns:
             ItemIndex.open(published)
             return
         learn_from_log(self._config)  # here, for a process more would take longer to start than to learn
@@ -119,7 +125,7 @@ class IndexLearner:
 def log_bytes(config: JobConfig) -> int:
     """How long the files that are followed are now."""
     total = 0
-    for path in followed_files(config.inputs):
+    for path in followed_files([part for part in config.inputs if not is_connector(part)]):
         try:
             total += os.path.getsize(path)
         except OSError:

@@ -11,12 +11,17 @@ from pathlib import Path
 import apache_beam as beam
 
 from models.accounting import DEAD_LETTERED, Accounting
+from models.adapters.base import RawRecord
 from models.errors import UsageError
 from models.records import DeadLetter
 from models.tables import QualityRow
 from models.times import wall_clock
 from pipeline.config import JobConfig
-from pipeline.flink_source import follow_on_cluster
+from pipeline.connectors.registry import make_sink, make_source
+from pipeline.connectors.unbounded import read_pulled
+from pipeline.connectors.uris import is_connector
+from pipeline.connectors.write_to_sink import WriteToSinks
+from pipeline.flink_source import DRAIN, follow_on_cluster
 from pipeline.growing_files import check_followed
 from pipeline.inputs import check_inputs
 from pipeline.job import recommender_config
@@ -31,11 +36,6 @@ def check_flink(config: JobConfig) -> None:
     """Raises where a job cannot be endless on a Flink cluster, with what to do instead."""
     if "-" in config.inputs:
         raise UsageError("Flink's workers cannot read this terminal's stdin: append to a file they share")
-    if any(part.startswith("pubsub://") for part in config.inputs):
-        raise UsageError(
-            "Beam's Python SDK does not read Pub/Sub on Flink (apache/beam#20143): bridge the subscription "
-            "to Kafka or to files, or run it with --runner FnApiRunner"
-        )
     if config.form.name != "jsonl":
         raise UsageError(f"an endless job follows JSON lines, not --format {config.form.name}: convert them")
     if not is_local(config.output):
@@ -44,9 +44,20 @@ def check_flink(config: JobConfig) -> None:
     for flag, given in refused.items():
         if given:
             raise UsageError(f"{flag} is for bounded runs")
-    check_followed(config.inputs)
+    files, pulled = sorted_inputs(config)
+    for uri in pulled:
+        make_source(uri)
+    for uri in config.sinks:
+        make_sink(uri)
+    check_followed(files)
     if config.items:
         check_inputs(config.items)
+
+
+def sorted_inputs(config: JobConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The inputs that are files, and those that are pulled."""
+    pulled = tuple(part for part in config.inputs if is_connector(part))
+    return tuple(part for part in config.inputs if part not in pulled), pulled
 
 
 def build_flink(
@@ -62,9 +73,7 @@ def build_flink(
 
     With `spread`, records go round to all workers before they are parsed and scored.
     """
-    records = pipeline | "FollowFeedback" >> follow_on_cluster(
-        config.inputs, job_folder, config.form.max_record_bytes, poll_seconds
-    )
+    records = _read(pipeline, config, job_folder, poll_seconds)
     if spread:
         records = records | "SpreadRecords" >> beam.Reshuffle()
     parsed = records | "ParseFeedback" >> ParseFeedback(cleaning=config.cleaning)
@@ -96,6 +105,28 @@ def build_flink(
     # Written where it is made: a step that gathered one table from all its makers would cost a shuffle.
     for name, tables in writes.items():
         tables | f"Write{name}" >> WriteStream(config.output, run_id)
+        if config.sinks:
+            tables | f"Send{name}" >> WriteToSinks(config.sinks, run_id)
+
+
+def _read(
+    pipeline: beam.Pipeline, config: JobConfig, job_folder: Path, poll_seconds: float
+) -> beam.PCollection[RawRecord]:
+    """All inputs as one; a single one without a step more."""
+    files, pulled = sorted_inputs(config)
+    sources = []
+    if files:
+        follow = follow_on_cluster(files, job_folder, config.form.max_record_bytes, poll_seconds)
+        sources.append(pipeline | "FollowFeedback" >> follow)
+    for number, uri in enumerate(pulled):
+        pull = read_pulled(
+            uri,
+            poll_seconds=poll_seconds,
+            drain_file=job_folder / DRAIN,
+            max_record_bytes=config.form.max_record_bytes,
+        )
+        sources.append(pipeline | f"PullFeedback{number}" >> pull)
+    return sources[0] if len(sources) == 1 else sources | "AllFeedback" >> beam.Flatten()
 
 
 def _count_dead_letter(letter: DeadLetter) -> tuple[str, int]:

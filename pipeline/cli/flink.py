@@ -13,7 +13,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -24,6 +28,8 @@ from pipeline.cli.parsing import CommandParser
 from pipeline.flags import GROUPS, add_flags
 
 if TYPE_CHECKING:
+    from apache_beam.options.pipeline_options import PipelineOptions
+
     from pipeline.cluster.settings import ClusterSettings
     from pipeline.config import JobConfig
     from pipeline.flink_submit import FlinkJob
@@ -37,6 +43,7 @@ EXAMPLE: Final = """livelist flink up
   livelist flink down"""
 _ACTIONS: Final = ("up", "submit", "status", "savepoint", "resume", "drain", "down")
 _FOLDER: Final = "out/flink"
+_WATCH_SECONDS: Final = 2.0
 
 
 def parse(parser: CommandParser, arguments: list[str]) -> argparse.Namespace:
@@ -235,6 +242,59 @@ def _down(args: argparse.Namespace) -> int:
     from pipeline.cluster.cluster import down
 
     print(f"{down(Path(args.cluster))} processes ended")
+    return 0
+
+
+def run_in_foreground(config: JobConfig, options: PipelineOptions, run_for_seconds: float | None) -> int:
+    """`livelist run --streaming --runner FlinkRunner`: submits, waits for Ctrl-C or the time, drains."""
+    from apache_beam.options.pipeline_options import FlinkRunnerOptions
+
+    from pipeline.cluster.settings import load_settings
+    from pipeline.flink_submit import FlinkPlan, submit
+
+    settings = load_settings(Path(_FOLDER))
+    plan = FlinkPlan(parallelism=max(1, options.view_as(FlinkRunnerOptions).parallelism))
+    _say(f"runner: FlinkRunner, on the cluster in {_FOLDER}; Ctrl-C drains the job")
+    with _until_asked(run_for_seconds) as asked:
+        _say_runs(submit(config, settings, plan), settings)
+        return _watch(settings, plan.name, asked)
+
+
+@contextmanager
+def _until_asked(after_seconds: float | None) -> Iterator[threading.Event]:
+    """An event that is set by SIGINT, SIGTERM or the time."""
+    asked = threading.Event()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda *_: asked.set()) for number in numbers}
+    timer = threading.Timer(after_seconds, asked.set) if after_seconds is not None else None
+    if timer is not None:
+        timer.daemon = True
+        timer.start()
+    try:
+        yield asked
+    finally:
+        if timer is not None:
+            timer.cancel()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _watch(settings: ClusterSettings, name: str, asked: threading.Event) -> int:
+    """Says when the job's health changes; drains it when that is asked for."""
+    from pipeline.flink_status import job_status
+    from pipeline.flink_submit import drain
+
+    told = ""
+    while not asked.wait(_WATCH_SECONDS):
+        health = job_status(settings, name).health
+        if health.verdict != told:
+            told = health.verdict
+            _say(f"job {name}: {told}: {health.why}")
+        if told == "ended":
+            return 1
+    _say("draining")
+    drain(settings, name)
+    print(f"job {name} is drained; its tables are whole")
     return 0
 
 

@@ -74,6 +74,10 @@ def _run_endless(launch: Launch, args: argparse.Namespace) -> int:
     from pipeline.metrics import metrics_of, rendered, served_metrics
     from pipeline.output_folder import new_run_id
 
+    if launch.runner.rpartition(".")[2] == "FlinkRunner":
+        from pipeline.cli.flink import run_in_foreground
+
+        return run_in_foreground(launch.config, launch.beam_options, args.run_for_seconds)
     check_engine(launch.runner)
     print(
         f"runner: {launch.runner}, in this process; each list follows what arrived since the one before; a "
