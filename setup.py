@@ -30,6 +30,7 @@ EXTRAS = {
         "hypothesis>=6.112,<7",
         "jsonschema>=4.20,<5",
         "mypy>=1.13,<3",
+        "onnx>=1.17,<2",
         "pandas>=2.2,<4",
         "pytest>=8.3,<10",
         "ruff>=0.8,<1",
