@@ -55,7 +55,8 @@ def main() -> None:
         measure(Plan(2, 128, 32, 1, 512, "cpu", False), [(CPU,)])
         return
     if absent := why_not():
-        raise SystemExit(f"no GPU was measured: {absent}")
+        print(f"no GPU was measured: {absent}")
+        return
     providers: list[tuple[str, ...]] = [(CUDA,)]
     if TENSORRT in onnxruntime.get_available_providers():
         providers.append((TENSORRT, CUDA))

@@ -47,63 +47,85 @@ def manifest(**changes: object) -> dict[str, object]:
     return {key: value for key, value in (plain | changes).items() if value is not None}
 
 
-def model(description: Mapping[str, Any], extra_output: bool = False) -> bytes:
-    """The graph that a description promises."""
-    helper, types = onnx.helper, onnx.TensorProto
-    half = description["precision"] == "fp16"
-    number = types.FLOAT16 if half else types.FLOAT
-    kind = np.float16 if half else np.float32
-    rng = np.random.default_rng(7)
-    constants: list[Any] = []
-    nodes: list[Any] = []
+class _Graph:
+    """Collects nodes and constants of one number type; methods return names of values."""
 
-    def constant(array: Any, name: str) -> str:
-        constants.append(onnx.numpy_helper.from_array(array, name))
+    def __init__(self, half: bool) -> None:
+        self.number = onnx.TensorProto.FLOAT16 if half else onnx.TensorProto.FLOAT
+        self._kind = np.float16 if half else np.float32
+        self._rng = np.random.default_rng(7)
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+
+    def constant(self, array: Any, name: str) -> str:
+        self.constants.append(onnx.numpy_helper.from_array(np.asarray(array), name))
         return name
 
-    def node(op: str, *inputs: str, output: str = "", **attributes: Any) -> str:
-        nodes.append(helper.make_node(op, inputs, [output or f"v{len(nodes)}"], **attributes))
-        return str(nodes[-1].output[0])
+    def random(self, rows: int, columns: int) -> Any:
+        return self._rng.normal(size=(rows, columns)).astype(self._kind)
 
-    rows = rng.normal(size=(len(WORDS), WIDTH)).astype(kind)
-    rows[WORDS.index("bad"), 0] = rows[WORDS.index("差"), 0] = 9
-    rows[WORDS.index("good"), 0] = rows[WORDS.index("好"), 0] = -9
-    ones = constant(np.array([1], np.int64), "axis")
-    words = node("Gather", constant(rows, "rows"), "input_ids")
-    if "attention_mask" in description["inputs"]:
-        real = node("Cast", "attention_mask", to=number)
-        mask = node("Unsqueeze", real, constant(np.array([2], np.int64), "two"))
-        total = node("ReduceSum", node("Mul", words, mask), ones, keepdims=0)
-        pooled = node("Div", total, node("ReduceSum", mask, ones, keepdims=0))
-    else:
-        pooled = node("ReduceMean", words, axes=[1], keepdims=0)
-    if "ngram_ids" in description["inputs"]:
-        table = rng.normal(size=(description["ngrams"]["buckets"] + 1, WIDTH)).astype(kind)
-        table[-1] = 0
-        grams = node("Gather", constant(table, "ngrams"), "ngram_ids")
-        pooled = node("Add", pooled, node("ReduceSum", grams, ones, keepdims=0))
+    def node(self, op: str, *inputs: str, output: str = "", **attributes: Any) -> str:
+        self.nodes.append(onnx.helper.make_node(op, inputs, [output or f"v{len(self.nodes)}"], **attributes))
+        return str(self.nodes[-1].output[0])
+
+    def value(self, name: str, number: int, *shape: str | int) -> Any:
+        return onnx.helper.make_tensor_value_info(name, number, list(shape))
+
+
+def model(description: Mapping[str, Any], extra_output: bool = False) -> bytes:
+    """The graph that a description promises."""
+    graph = _Graph(description["precision"] == "fp16")
+    pooled = _pooled(graph, description)
     sizes = {"embedding": WIDTH, "sentiment": len(description.get("sentiment_labels", ())), "intensity": 1}
     sizes |= {head: len(description[head]["names"]) for head in ("topics", "intents") if head in description}
-    last = {"sentiment": "Softmax", "intents": "Softmax", "intensity": "Sigmoid", "topics": "Sigmoid"}
     for name in description["outputs"]:
-        if name == "embedding":
-            length = node("ReduceL2", pooled, axes=[-1], keepdims=1)
-            node("Div", pooled, length, output=name)
-            continue
-        head = rng.normal(size=(WIDTH, sizes[name])).astype(kind)
-        if name == "sentiment":
-            head[0] = np.linspace(1, -1, sizes[name])
-        node(last[name], node("MatMul", pooled, constant(head, f"{name}_head")), output=name)
-    outputs = [helper.make_tensor_value_info(n, number, ["batch", sizes[n]]) for n in description["outputs"]]
+        _add_output(graph, pooled, name, sizes[name])
+    outputs = [graph.value(name, graph.number, "batch", sizes[name]) for name in description["outputs"]]
     if extra_output:
-        node("Identity", pooled, output="surprise")
-        outputs.append(helper.make_tensor_value_info("surprise", number, ["batch", WIDTH]))
+        graph.node("Identity", pooled, output="surprise")
+        outputs.append(graph.value("surprise", graph.number, "batch", WIDTH))
     inputs = [
-        helper.make_tensor_value_info(n, types.INT64, ["batch", f"{n}_axis"]) for n in description["inputs"]
+        graph.value(name, onnx.TensorProto.INT64, "batch", f"{name}_axis") for name in description["inputs"]
     ]
-    graph = helper.make_graph(nodes, "tiny", inputs, outputs, constants)
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    made = onnx.helper.make_model(
+        onnx.helper.make_graph(graph.nodes, "tiny", inputs, outputs, graph.constants),
+        opset_imports=[onnx.helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
     return bytes(made.SerializeToString())
+
+
+def _pooled(graph: _Graph, description: Mapping[str, Any]) -> str:
+    """The mean of the words' rows, and the sum of the n-grams'."""
+    rows = graph.random(len(WORDS), WIDTH)
+    rows[WORDS.index("bad"), 0] = rows[WORDS.index("差"), 0] = 9
+    rows[WORDS.index("good"), 0] = rows[WORDS.index("好"), 0] = -9
+    axis = graph.constant([1], "axis")
+    words = graph.node("Gather", graph.constant(rows, "rows"), "input_ids")
+    if "attention_mask" in description["inputs"]:
+        real = graph.node("Cast", "attention_mask", to=graph.number)
+        mask = graph.node("Unsqueeze", real, graph.constant([2], "two"))
+        total = graph.node("ReduceSum", graph.node("Mul", words, mask), axis, keepdims=0)
+        pooled = graph.node("Div", total, graph.node("ReduceSum", mask, axis, keepdims=0))
+    else:
+        pooled = graph.node("ReduceMean", words, axes=[1], keepdims=0)
+    if "ngram_ids" in description["inputs"]:
+        table = graph.random(description["ngrams"]["buckets"] + 1, WIDTH)
+        table[-1] = 0
+        grams = graph.node("Gather", graph.constant(table, "ngrams"), "ngram_ids")
+        pooled = graph.node("Add", pooled, graph.node("ReduceSum", grams, axis, keepdims=0))
+    return pooled
+
+
+def _add_output(graph: _Graph, pooled: str, name: str, size: int) -> None:
+    if name == "embedding":
+        graph.node("Div", pooled, graph.node("ReduceL2", pooled, axes=[-1], keepdims=1), output=name)
+        return
+    head = graph.random(WIDTH, size)
+    if name == "sentiment":
+        head[0] = np.linspace(1, -1, size)
+    last = "Softmax" if name in ("sentiment", "intents") else "Sigmoid"
+    graph.node(last, graph.node("MatMul", pooled, graph.constant(head, f"{name}_head")), output=name)
 
 
 def write_tiny(folder: Path, **changes: object) -> Artefact:
