@@ -49,7 +49,7 @@ class PostgresTarget:
         import psycopg
 
         with psycopg.connect(self._server) as connection:
-            return list(connection.execute(query))  # type: ignore[call-overload,unused-ignore]
+            return list(connection.execute(query))
 
 
 class DeltaTarget:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -29,7 +30,7 @@ from tests.pipeline.connectors.targets import (
 _users = itertools.count(1)
 
 #: Of each table that is a history a few rows, some of them told anew.
-HISTORIES = {
+HISTORIES: dict[str, Sequence[object]] = {
     "recommendations": [made_list("u1", 1), made_list("u1", 2), made_list("u2", 1)],
     "scored_feedback": [
         ScoredRow(f"e{n}", "u1", "view", None, n, None, None, 0.1, False, f"p:{n:010d}") for n in range(3)
@@ -56,8 +57,12 @@ def new_target(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], T
         pytest.importorskip("deltalake", reason="the delta extra is missing: make test-all")
         return lambda: DeltaTarget(tmp_path / f"delta-{next(_users)}")
     service = request.getfixturevalue(request.param)
-    kinds = {"postgres": PostgresTarget, "kafka": KafkaTarget, "pubsub": PubsubTarget}
-    return lambda: kinds[request.param](service)  # type: ignore[no-any-return]
+    kinds: dict[str, Callable[[Any], Target]] = {
+        "postgres": PostgresTarget,
+        "kafka": KafkaTarget,
+        "pubsub": PubsubTarget,
+    }
+    return lambda: kinds[request.param](service)
 
 
 class TestEverySink:
