@@ -453,8 +453,12 @@ def rating_scale(text: str) -> tuple[float, float]:
 
 
 def provider_names(text: str) -> tuple[str, ...]:
-    """Comma-separated execution providers; `cuda` and `cpu` stand for their long names."""
-    long_names = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
+    """Comma-separated execution providers; `cuda`, `tensorrt` and `cpu` stand for their long names."""
+    long_names = {
+        "cuda": "CUDAExecutionProvider",
+        "tensorrt": "TensorrtExecutionProvider",
+        "cpu": "CPUExecutionProvider",
+    }
     names = [name.strip() for name in text.split(",") if name.strip()]
     return tuple(long_names.get(name.lower(), name) for name in names)
 

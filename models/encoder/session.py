@@ -131,6 +131,8 @@ def open_session(
     `options` are the providers' own. Raises DeploymentError.
     """
     require_providers(providers)
+    if tuple(providers) != CPU_PROVIDERS:
+        onnxruntime.preload_dlls()  # CUDA's libraries, where pip put them
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = 1  # the callers are the threads
     settings.inter_op_num_threads = 1
