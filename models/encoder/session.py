@@ -17,6 +17,7 @@ from models.encoder.tokens import EncoderInput
 from models.errors import DeploymentError
 
 CPU_PROVIDERS: Final = ("CPUExecutionProvider",)
+_NVIDIA: Final = frozenset({"CUDAExecutionProvider", "TensorrtExecutionProvider"})
 #: Texts of one length share a call up to so many tokens: above them it gains nothing.
 SHARED_TOKENS: Final = 192
 _CHECKED_LENGTHS: Final = (5, 8, 33, 96)
@@ -131,7 +132,7 @@ def open_session(
     `options` are the providers' own. Raises DeploymentError.
     """
     require_providers(providers)
-    if tuple(providers) != CPU_PROVIDERS:
+    if _NVIDIA & set(providers) and hasattr(onnxruntime, "preload_dlls"):  # since 1.21
         onnxruntime.preload_dlls()  # CUDA's libraries, where pip put them
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = 1  # the callers are the threads
