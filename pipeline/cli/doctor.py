@@ -60,11 +60,12 @@ class Finding:
 
 
 def parse(parser: CommandParser, arguments: list[str]) -> argparse.Namespace:
-    """`--model` and `--json`."""
+    """`--model`, `--runner` and `--json`."""
     parser.add_argument("--model", metavar="FOLDER", help="an exported model (default: the shipped one)")
     parser.add_argument(
         "--providers", default="cpu", metavar="NAMES", help="that must be there (default: cpu)"
     )
+    parser.add_argument("--runner", choices=("flink",), help="look besides at what a cluster here needs")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     return parser.parse_args(arguments)
 
@@ -80,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
             *_runner(),
             *_extras(),
             _java(),
+            *(_flink() if args.runner == "flink" else ()),
         ]
     if args.json:
         print(json.dumps([asdict(finding) for finding in findings]))
@@ -184,6 +186,15 @@ def _importable(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:
         return False
+
+
+def _flink() -> Iterator[Finding]:
+    from pipeline.cluster.checks import flink_checks
+
+    for check in flink_checks():
+        yield Finding(
+            "ok" if check.well else "broken", check.name, check.what, "" if check.well else check.remedy
+        )
 
 
 def _java() -> Finding:

@@ -151,9 +151,10 @@ def _recovery(settings: ClusterSettings, root: Path) -> dict[str, object]:
         "state.checkpoints.dir": (root / "checkpoints").as_uri(),
         "state.savepoints.dir": (root / "savepoints").as_uri(),
         "state.checkpoints.num-retained": 3,
-        # A job that has died must be told apart from one that is slow within seconds.
+        # A dead process refuses connections, and is told by that within seconds; a slow one is not.
         "heartbeat.interval": 2_000,
-        "heartbeat.timeout": 10_000,
+        "heartbeat.timeout": 30_000,
+        "heartbeat.rpc-failure-threshold": 2,
         "restart-strategy.type": "exponential-delay",
         "restart-strategy.exponential-delay.initial-backoff": "1 s",
         "restart-strategy.exponential-delay.max-backoff": "20 s",
@@ -162,7 +163,7 @@ def _recovery(settings: ClusterSettings, root: Path) -> dict[str, object]:
         # The job outlives its JobManager: a new one finds it here.
         "high-availability.type": "zookeeper",
         "high-availability.zookeeper.quorum": f"127.0.0.1:{settings.zookeeper_port}",
-        "high-availability.zookeeper.client.session-timeout": 6_000,
+        "high-availability.zookeeper.client.session-timeout": 10_000,
         "high-availability.storageDir": (root / "ha").as_uri(),
         "high-availability.cluster-id": "/livelist",
     }

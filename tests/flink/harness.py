@@ -36,7 +36,7 @@ _POLL_SECONDS = 0.2
 @contextmanager
 def cluster(folder: Path, say: Callable[[str], None] = print, **plan: object) -> Iterator[ClusterSettings]:
     """A cluster that ends with the block, and with this process however that ends."""
-    given: dict[str, object] = {"rest_port": 0, "heap_mb": 384, "checkpoint_seconds": 2.0, "nice": 5} | plan
+    given: dict[str, object] = {"rest_port": 0, "heap_mb": 384, "checkpoint_seconds": 2.0, "nice": 10} | plan
     settings = up(ClusterPlan(folder, parent=os.getpid(), **given), say)  # type: ignore[arg-type]
     try:
         yield settings
@@ -94,7 +94,7 @@ class Scenario:
         """How the job is."""
         return job_status(self.settings, self.name)
 
-    def await_rows(self, more_than: int = 0, seconds: float = 240) -> int:
+    def await_rows(self, more_than: int = 0, seconds: float = 600) -> int:
         """Waits until the history has more lists than that; returns how many."""
         deadline = time.monotonic() + seconds
         while (rows := self.rows("recommendations")) <= more_than:
@@ -106,7 +106,7 @@ class Scenario:
         """How many rows a table has now."""
         return sum(pq.read_metadata(path).num_rows for path in (self.output / table).glob("*.parquet"))
 
-    def await_checkpoint(self, seconds: float = 120) -> None:
+    def await_checkpoint(self, seconds: float = 600) -> None:
         """Waits for a checkpoint that was begun after this call."""
         begun = time.time()
         deadline = time.monotonic() + seconds
@@ -114,7 +114,7 @@ class Scenario:
             assert time.monotonic() < deadline, f"no checkpoint since {begun}, the last at {made}"
             time.sleep(_POLL_SECONDS)
 
-    def finish(self, seconds: float = 300) -> None:
+    def finish(self, seconds: float = 600) -> None:
         """Drains the job; the tables are whole then."""
         drain(self.settings, self.name, seconds)
 

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import DeploymentError, UsageError
+from pipeline.cluster.checks import flink_checks, java_release
 from pipeline.cluster.cluster import ClusterPlan, down, forget_process, keep_process, running_processes
 from pipeline.cluster.health import Facts, judge
 from pipeline.cluster.jars import _folded, find_java, pathing_jar
@@ -29,6 +30,7 @@ from pipeline.cluster.settings import (
     ClusterSettings,
     choose_port,
     environment,
+    flink_config,
     load_settings,
     write_flink_files,
 )
@@ -255,3 +257,43 @@ def test_the_keeper_reads_no_half_written_order(tmp_path: Path) -> None:
     settings = settings_in(tmp_path)
     keep_process(settings, "one", SLEEPER)
     assert [path.name for path in (tmp_path / KEPT).glob("*.json")] == ["one.json"]
+
+
+@pytest.mark.parametrize(
+    ("shown", "release"),
+    [('openjdk version "17.0.15" 2025-04-15', 17), ('java version "1.8.0_402"', 8), ("no such thing", 0)],
+)
+def test_the_release_of_java_is_read_from_what_it_prints(shown: str, release: int) -> None:
+    assert java_release(shown) == release
+
+
+def test_the_doctor_misses_java_and_maven_where_they_are_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = {check.name: check for check in flink_checks(tmp_path / "cache", tmp_path)}
+    assert not found["flink java"].well and not found["job server"].well
+    assert found["cluster"].what == "down"
+
+
+def test_every_container_on_kubernetes_is_unprivileged_and_sees_the_shared_disk() -> None:
+    folder = Path(__file__).parents[2] / "deploy" / "flink" / "kubernetes"
+    cluster, job_server, _ = yaml.safe_load_all((folder / "livelist.yaml").read_text())
+    gpu = yaml.safe_load((folder / "gpu.yaml").read_text())
+    pods = [cluster["spec"][part]["podTemplate"]["spec"] for part in ("jobManager", "taskManager")]
+    pods += [job_server["spec"]["template"]["spec"], gpu["spec"]["taskManager"]["podTemplate"]["spec"]]
+    for pod in pods:
+        assert [volume["name"] for volume in pod["volumes"]] == ["shared"]
+        for container in pod["containers"]:
+            assert [mount["mountPath"] for mount in container["volumeMounts"]] == ["/shared"]
+            if container["name"] != "flink-main-container":
+                assert container["securityContext"]["allowPrivilegeEscalation"] is False
+    for pod in pods[:3]:
+        assert pod["securityContext"]["runAsNonRoot"] is True
+    workers = gpu["spec"]["taskManager"]["podTemplate"]["spec"]["containers"][1]
+    assert workers["resources"]["limits"]["nvidia.com/gpu"] == 1
+    ours = flink_config(settings_in(Path("/shared")))
+    theirs = cluster["spec"]["flinkConfiguration"]
+    for name in ("state.backend.type", "restart-strategy.type", "classloader.resolve-order"):
+        assert theirs[name] == ours[name]
