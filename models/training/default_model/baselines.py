@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
 
 from models.training.default_model.corpora import Example
 from models.training.tasks import Floats
@@ -21,11 +22,16 @@ def vectorizer(language: str) -> TfidfVectorizer:
     return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2)
 
 
+def linear_model(inverse_ridge: float) -> OneVsRestClassifier:
+    """Logistic regression, each class against the rest."""
+    return OneVsRestClassifier(LogisticRegression(C=inverse_ridge, solver="liblinear", random_state=0))
+
+
 def linear_words(learnt: Sequence[Example], test: Sequence[Example]) -> Floats:
     """Probabilities of the three sentiments, shape (texts, 3); a class that was not learnt gets 0."""
     words = vectorizer(test[0].language)
     matrix = words.fit_transform([e.text for e in learnt])
-    model = LogisticRegression(C=4, max_iter=300).fit(matrix, [e.sentiment for e in learnt])
+    model = linear_model(4).fit(matrix, [e.sentiment for e in learnt])
     given = np.zeros((len(test), 3), np.float32)
     given[:, model.classes_] = model.predict_proba(words.transform([e.text for e in test]))
     return given

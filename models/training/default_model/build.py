@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +22,7 @@ from scipy.special import softmax
 
 from models.encoder.artefact import Artefact
 from models.encoder.ngrams import describe_ngrams
-from models.errors import InputError
+from models.errors import DeploymentError, InputError
 from models.export.torch_graph import ServedModel
 from models.export.trained import ExportPlan, Reference, export_model, served_tasks, torch_reference
 from models.training.batches import Collator
@@ -152,4 +153,7 @@ def describe(present: Sequence[Corpus], fusion: Fusion) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (DeploymentError, InputError) as error:
+        sys.exit(f"livelist: {error}")

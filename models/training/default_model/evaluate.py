@@ -26,14 +26,16 @@ from models.export.checkpoint import pretrained_folder
 from models.training.default_model.baselines import linear_words, vote_of_neighbours
 from models.training.default_model.corpora import NEUTRAL, POSITIVE, Example, read_corpora
 from models.training.default_model.probes import intent_figures, probe_intents
+from models.training.default_model.recipe import say
+from models.training.device import default_device, has_bf16
 from models.training.evaluation import auc, calibration_error, macro_f1, spearman
 from models.training.network import embed_texts, load_base
 from models.training.tasks import Floats
 
 Figures: TypeAlias = dict[str, float]
-MOST_TESTS, MOST_TRAINING = 12_000, 60_000
-INDEX_TEXTS, QUERY_TEXTS = 4_000, 1_500
-COSINE_TEXTS = 600
+MOST_TESTS, MOST_TRAINING = 5_000, 60_000
+INDEX_TEXTS, QUERY_TEXTS = 2_500, 1_000
+COSINE_TEXTS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ def judge(judged: Judge, examples: Sequence[Example]) -> dict[str, Figures]:
     """Figures by set; a baseline's name ends in _tfidf or _before."""
     figures: dict[str, Figures] = {}
     for corpus in sorted({e.corpus for e in examples if e.fold == "test" and e.sentiment != NEUTRAL}):
+        say(f"judging {corpus}")
         test = spread([e for e in examples if e.corpus == corpus and e.fold == "test"], MOST_TESTS)
         if corpus in ("banking77", "clinc150"):
             continue
@@ -93,6 +96,7 @@ def judge(judged: Judge, examples: Sequence[Example]) -> dict[str, Figures]:
     for corpus in ("banking77", "clinc150"):
         chosen = [e for e in examples if e.corpus == corpus]
         if chosen:
+            say(f"judging {corpus}")
             answers = judged.answer([e.text for e in chosen])
             figures[corpus] = intent_figures(probe_intents(chosen, answers.embedding), chosen)
     return figures | embedding_figures(judged, examples)
@@ -108,6 +112,9 @@ def sentiment_figures(
     strengths = [e.intensity for e in test]
     if all(strength is not None for strength in strengths):
         figures["intensity_spearman"] = spearman(np.array(strengths, np.float64), given.intensity)
+        for strength in sorted({float(strength) for strength in strengths if strength is not None}):
+            rows = np.array(strengths, np.float64) == strength
+            figures[f"intensity_at_{strength:g}"] = float(given.intensity[rows].mean())
         rating = np.sign(truth - NEUTRAL) * np.array(strengths, np.float64)
         figures["rating_spearman"] = spearman(rating, given.sentiment[:, 2] - given.sentiment[:, 0])
     source = "sst" if corpus == "mr" else corpus
@@ -143,7 +150,7 @@ def polarity_figures(given: Floats, truth: NDArray[np.int64]) -> Figures:
 
 def embedding_figures(judged: Judge, examples: Sequence[Example]) -> dict[str, Figures]:
     """How near the embedding is to the original's on English, and what its neighbours know of topics."""
-    original = load_base(pretrained_folder())
+    original, half = load_base(pretrained_folder()), has_bf16(default_device())
     figures: dict[str, Figures] = {}
     english = spread([e for e in examples if e.language == "en" and e.fold == "test"], COSINE_TEXTS)
     texts = [e.text for e in english]
@@ -155,10 +162,14 @@ def embedding_figures(judged: Judge, examples: Sequence[Example]) -> dict[str, F
             "cosine_p1": float(np.quantile(cosines, 0.01)),
         }
     for corpus in ("clothing", "zh_shopping"):
+        say(f"neighbours of {corpus}")
         index, queries = _index_and_queries(corpus, examples)
         if index:
             both = [e.text for e in (*index, *queries)]
-            found = {"knn": judged.answer(both).embedding, "knn_before": embed_texts(original, both, 256)}
+            found = {
+                "knn": judged.answer(both).embedding,
+                "knn_before": embed_texts(original, both, 256, bf16=half),
+            }
             figures[f"topics, {corpus}"] = vote_of_neighbours(index, queries, found)
     return figures
 
