@@ -28,6 +28,7 @@ class Facts:
     failed_at: float | None
     checkpoints: int  # that are complete
     checkpoint_at: float | None
+    checkpoint_bytes: int  # of the state in the newest
     checkpoint_failure: str  # why the newest attempt failed; empty: it did not
     input_at: float | None  # newest input
     output_at: float | None  # newest rows
@@ -87,7 +88,8 @@ def _well(facts: Facts) -> Health:
     if facts.output_at is None and facts.checkpoints == 0:
         return Health("starting", f"{facts.now - facts.started:.0f} s old, nothing written yet")
     past = f"; {facts.restarts} restarts, recovered" if facts.restarts else ""
-    return Health("ok", f"{facts.checkpoints} checkpoints{past}")
+    size = f"state {facts.checkpoint_bytes / 1e6:.1f} MB"
+    return Health("ok", f"{facts.checkpoints} checkpoints, {size}{past}")
 
 
 def gather(
@@ -99,7 +101,7 @@ def gather(
     except DeploymentError as error:
         if " 404 " not in str(error):
             raise
-        return Facts(now, "UNKNOWN", now, 0, "", None, 0, None, "", input_at, output_at)
+        return Facts(now, "UNKNOWN", now, 0, "", None, 0, None, 0, "", input_at, output_at)
     failure, failed_at = _last_failure(rest.get(f"/jobs/{flink_id}/exceptions?maxExceptions=1"))
     told = rest.get(f"/jobs/{flink_id}/checkpoints")
     newest = (told.get("latest") or {}).get("completed") or {}
@@ -112,6 +114,7 @@ def gather(
         failed_at,
         int(told["counts"]["completed"]),
         _seconds(newest.get("latest_ack_timestamp")),
+        int(newest.get("state_size", 0)),
         _checkpoint_failure(told),
         input_at,
         output_at,

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
+from urllib.parse import quote
 
 from models.errors import DeploymentError
 
@@ -238,7 +239,9 @@ def _run(command: Sequence[str], what: str, folder: Path | None = None) -> None:
 def pathing_jar(jar: Path, names: Sequence[Path], main_class: str = "") -> Path:
     """Writes a small jar that names others in a fixed order, as a classpath; returns it."""
     main = [f"Main-Class: {main_class}"] if main_class else []
-    path = f"Class-Path: {' '.join(name.as_uri() for name in names)}"
+    # With the host, for Java reads these URLs so and Beam's scan of the classpath does not: it would send
+    # 200 MB that the cluster has on its own classpath along with every job, and every restart.
+    path = f"Class-Path: {' '.join(f'file://localhost{quote(str(name))}' for name in names)}"
     lines = ["Manifest-Version: 1.0", *main, path]
     partial = jar.with_suffix(f".{os.getpid()}.partial")
     with zipfile.ZipFile(partial, "w") as archive:

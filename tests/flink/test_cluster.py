@@ -37,7 +37,7 @@ from pipeline.cluster.settings import (
 from tests.flink.waiting import await_that
 
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(600)"]
-FACTS = Facts(1_000.0, "RUNNING", 0.0, 0, "", None, 9, 990.0, "", 980.0, 985.0)
+FACTS = Facts(1_000.0, "RUNNING", 0.0, 0, "", None, 9, 990.0, 1_000_000, "", 980.0, 985.0)
 
 
 def settings_in(folder: Path) -> ClusterSettings:
@@ -179,7 +179,8 @@ def test_a_pathing_jar_names_the_others_in_the_given_order(tmp_path: Path) -> No
     names = [tmp_path / name for name in ("b.jar", "a.jar")]
     jar = pathing_jar(tmp_path / "all.jar", names, "some.Main")
     manifest = zipfile.ZipFile(jar).read("META-INF/MANIFEST.MF").decode().replace("\r\n ", "")
-    assert f"Class-Path: {names[0].as_uri()} {names[1].as_uri()}" in manifest
+    urls = [name.as_uri().replace("file://", "file://localhost") for name in names]
+    assert f"Class-Path: {urls[0]} {urls[1]}" in manifest
     assert "Main-Class: some.Main" in manifest
 
 
