@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 flush=True,
             )
             for number, (what, plan) in enumerate(plans):
-                plan |= {"poll_seconds": args.poll_seconds}  # type: ignore[dict-item]
+                plan |= {"poll_seconds": args.poll_seconds}
                 print(measure(settings, folder / str(number), what, args, **plan).line(), flush=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -46,9 +46,10 @@ def demo(folder: Path) -> int:
         with step("a checkpoint completed"):
             scenario.await_checkpoint()
         victim = busy_task_manager(settings)
-        with step(f"{victim} killed (pid {kill(settings, victim)}), more events sent, lists written again"):
+        with step(f"{victim} killed (pid {kill(settings, victim)}), more events sent, job restored"):
             before = scenario.rows("recommendations")
             scenario.write(0.8)
+            scenario.await_checkpoint()
             scenario.await_rows(before)
         with step("the rest of the events sent, job drained"):
             scenario.write(1.0)

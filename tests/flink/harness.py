@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from models.errors import DeploymentError
 from models.ranking.index import read_pointer
 from pipeline.cluster.cluster import ClusterPlan, down, up
 from pipeline.cluster.keeper import RUNNING
@@ -107,12 +108,18 @@ class Scenario:
         return sum(pq.read_metadata(path).num_rows for path in (self.output / table).glob("*.parquet"))
 
     def await_checkpoint(self, seconds: float = 600) -> None:
-        """Waits for a checkpoint that was begun after this call."""
+        """Waits for a checkpoint that is completed after this call; Flink may be away meanwhile."""
         begun = time.time()
         deadline = time.monotonic() + seconds
-        while ((made := self.status().facts.checkpoint_at) or 0.0) < begun + 0.001:
+        while (made := self._checkpoint_at()) <= begun:
             assert time.monotonic() < deadline, f"no checkpoint since {begun}, the last at {made}"
             time.sleep(_POLL_SECONDS)
+
+    def _checkpoint_at(self) -> float:
+        try:
+            return self.status().facts.checkpoint_at or 0.0
+        except DeploymentError:  # no JobManager answers
+            return 0.0
 
     def finish(self, seconds: float = 600) -> None:
         """Drains the job; the tables are whole then."""

@@ -81,6 +81,7 @@ def strike_and_recover(
     before = scenario.rows("recommendations")
     strike(scenario.settings)
     scenario.write(share)
+    scenario.await_checkpoint()
     scenario.await_rows(before)
     assert scenario.status().facts.state == "RUNNING", f"after the death of a {name}"
 
