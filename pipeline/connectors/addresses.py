@@ -31,12 +31,17 @@ class PubsubSubscription:
 
 @dataclass(frozen=True, slots=True)
 class PubsubTopic:
-    """A sink: lists go to the topic itself, another table T to TOPIC.T."""
+    """A sink: lists go to the topic itself, another table T to TOPIC.T.
+
+    `ordered` gives each user an ordering key. Then every user's messages are a request of their
+    own, which costs most of the throughput; without it the versions tell what is stale.
+    """
 
     project: str
     topic: str
     tables: tuple[str, ...] = STREAM_TABLES
     timeout_seconds: float = 60.0
+    ordered: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError
 
@@ -130,11 +129,9 @@ class DeltaSink:
             return
         # The table first: a commit to it after this makes ours fail, and then all is read again.
         table = self._open(_LATEST)
-        mine = ds.field("user_id").isin(users)
-        standing = table.to_pyarrow_dataset().to_table(filter=mine).select(SCHEMAS[_LATEST].names)
-        graves = self._open(ERASED).to_pyarrow_dataset().to_table(filter=mine)
-        standing = standing.cast(SCHEMAS[_LATEST])
-        merged = merge_latest([standing, lists.latest], graves.select(no_graves().column_names))
+        standing = _rows_of(table, users, SCHEMAS[_LATEST])
+        graves = _rows_of(self._open(ERASED), users, no_graves().schema)
+        merged = merge_latest([standing, lists.latest], graves)
         if _versions(merged) != _versions(standing):
             write_deltalake(
                 table, merged, mode="overwrite", predicate=_any_of(users), commit_properties=_NO_RETRIES
@@ -163,6 +160,19 @@ def _within(table: str, rows: pa.Table) -> str:
     if rows.schema.field(name).type != pa.int64():
         low, high = (f"to_timestamp_micros({end})" for end in (low, high))
     return f" AND t.{name} >= {low} AND t.{name} <= {high}"
+
+
+def _rows_of(table: DeltaTable, users: pa.Array, schema: pa.Schema) -> pa.Table:
+    """The rows of some users, a batch in memory at a time.
+
+    The scan is not asked to filter: the statistics that it would look at may be of another type of
+    text than its filter, and then it fails.
+    """
+    parts = []
+    for batch in table.to_pyarrow_dataset().to_batches(columns=schema.names):
+        names = batch["user_id"].cast(pa.string())
+        parts.append(pa.Table.from_batches([batch.filter(pc.is_in(names, users))]).cast(schema))
+    return pa.concat_tables([schema.empty_table(), *parts])
 
 
 def _versions(latest: pa.Table) -> list[tuple[object, ...]]:

@@ -30,6 +30,8 @@ from pipeline.connectors.identity import IDENTITY, ROW_KEY, TOLD_ANEW, Lists, ke
 from pipeline.connectors.retrying import RefusedRowsError, try_again
 
 _CONNECT_SECONDS: Final = 10
+#: Tables are made within so long; another writer may be at it.
+_MAKE_SECONDS: Final = 60
 #: Nobody else's advisory lock: tables are made by one writer at a time.
 _MAKING_TABLES: Final = 0x6C69_7665_6C69
 #: Rows that are Python objects at a time.
@@ -148,7 +150,7 @@ class PostgresSink:
 
     def _make_tables(self, connection: psycopg.Connection[Any]) -> None:
         wanted = [table for table in (*IDENTITY, _LATEST, _HEADS) if table == _HEADS or self._writes(table)]
-        with _Watch(connection, self._database.timeout_seconds), connection.transaction():
+        with _Watch(connection, _MAKE_SECONDS), connection.transaction():
             connection.execute("SELECT pg_advisory_xact_lock(%s)", [_MAKING_TABLES])
             found = connection.execute("SELECT to_regnamespace(%s)", [self._database.schema]).fetchone()
             if found is None or found[0] is None:

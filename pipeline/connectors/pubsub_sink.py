@@ -1,4 +1,4 @@
-"""PubsubSink: lists to a topic, ordered by user; other tables to topics beside it."""
+"""PubsubSink: lists to a topic, in batches or ordered by user; other tables to topics beside it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class PubsubSink:
     def open(self) -> None:
         """Connects, and checks that the topics are there."""
         options = pubsub_v1.types.PublisherOptions(
-            enable_message_ordering=True,
+            enable_message_ordering=self._address.ordered,
             retry=None,  # ours
             timeout=ANSWER_SECONDS,
         )
@@ -100,13 +100,13 @@ class PubsubSink:
 
     def _publish(self, path: str, messages: Sequence[RowMessage]) -> list[BaseException | None]:
         """Of each message why it was not taken."""
-        keys = [_ordering_key(message) for message in messages]
+        keys = [_ordering_key(message) if self._address.ordered else "" for message in messages]
         published = [self._published(path, *pair) for pair in zip(messages, keys, strict=True)]
         wait([each for each in published if isinstance(each, Future)], self._address.timeout_seconds)
         errors: list[BaseException | None] = []
         for each, key in zip(published, keys, strict=True):
             error = _outcome(each)
-            if error is not None:
+            if error is not None and key:
                 self._publisher.resume_publish(path, key)  # a failure stops its key
             errors.append(error)
         return errors

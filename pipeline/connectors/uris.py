@@ -212,8 +212,11 @@ def _pubsub_topic(text: str) -> PubsubTopic:
     project = parts.check(_PROJECT, parts.place, "project id (6 to 30 small letters, digits and -)")
     name = parts.check(_PUBSUB_NAME, parts.path[1], "name of a topic (3 to 255 letters, digits and -._~+%)")
     tables, timeout = parts.tables(STREAM_TABLES), parts.number("timeout_seconds", 60)
+    ordered = parts.take("ordered", "false")
+    if ordered not in ("true", "false"):
+        raise parts.refusal(f"ordered: expected true or false, got {ordered!r}")
     parts.finish()
-    return PubsubTopic(project, name, tables, timeout)
+    return PubsubTopic(project, name, tables, timeout, ordered == "true")
 
 
 def _kafka(text: str) -> KafkaTopic:

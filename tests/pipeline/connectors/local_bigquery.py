@@ -65,7 +65,7 @@ class LocalBigQuery:
         return Job()
 
     def rows(self, name: str) -> pa.Table:
-        return self._database.execute(f"SELECT * FROM {_quoted(name)}").to_arrow_table()
+        return self._database.sql(f"SELECT * FROM {_quoted(name)}").to_arrow_table()
 
     def close(self) -> None:
         """It is read after the sink has closed it."""

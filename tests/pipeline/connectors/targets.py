@@ -141,7 +141,7 @@ class PubsubTarget(StreamTarget):
         from tests.servers.pubsub import create_subscription
 
         name = f"lists-{next(_names)}"
-        create_subscription(service.project, name, f"{name}-sub", enable_message_ordering=True)
+        create_subscription(service.project, name, f"{name}-sub")
         self.uri = f"pubsub://{service.project}/topics/{name}"
         self._path = f"projects/{service.project}/subscriptions/{name}-sub"
 
@@ -156,8 +156,9 @@ class PubsubTarget(StreamTarget):
                 empty = 0 if received else empty + 1
                 for each in received:
                     attributes = each.message.attributes
-                    payload = None if attributes["tombstone"] == "true" else each.message.data
-                    self.apply(each.message.ordering_key, int(attributes["state_version"]), payload)
+                    assert attributes["tombstone"] == str(json.loads(each.message.data)["tombstone"]).lower()
+                    user_id = json.loads(each.message.data)["user_id"]
+                    self.apply(user_id, int(attributes["state_version"]), each.message.data)
                 if received:
                     acked = [each.ack_id for each in received]
                     client.acknowledge(subscription=self._path, ack_ids=acked, timeout=30)

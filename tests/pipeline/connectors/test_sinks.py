@@ -101,21 +101,6 @@ class TestEverySink:
         if target.keyed:
             assert target.count("recommendations") == 4
 
-    @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-    @given(data=st.data())
-    def test_any_order_any_batches_and_any_repeats_end_with_the_highest_version(
-        self, new_target: Callable[[], Target], data: st.DataObject
-    ) -> None:
-        target = new_target()
-        lists = data.draw(histories())
-        arriving = data.draw(st.permutations([*lists, *data.draw(st.lists(st.sampled_from(lists)))]))
-        cuts = sorted(data.draw(st.lists(st.integers(0, len(arriving)), max_size=3)))
-        sink = opened_sink(target.uri)
-        for start, end in itertools.pairwise([0, *cuts, len(arriving)]):
-            sink.write("recommendations", table_of(arriving[start:end]))
-        sink.close()
-        assert target.current() == current(lists)
-
     def test_lists_of_the_past_are_never_current(self, new_target: Callable[[], Target]) -> None:
         target = new_target()
         sink = opened_sink(target.uri)
@@ -133,6 +118,22 @@ class TestEverySink:
         sink.close()
         if target.keyed:
             assert {table: target.count(table) for table in HISTORIES} == dict.fromkeys(HISTORIES, 3)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_order_any_batches_and_any_repeats_end_with_the_highest_version(
+    new_target: Callable[[], Target], data: st.DataObject
+) -> None:
+    target = new_target()
+    lists = data.draw(histories())
+    arriving = data.draw(st.permutations([*lists, *data.draw(st.lists(st.sampled_from(lists)))]))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(arriving)), max_size=3)))
+    sink = opened_sink(target.uri)
+    for start, end in itertools.pairwise([0, *cuts, len(arriving)]):
+        sink.write("recommendations", table_of(arriving[start:end]))
+    sink.close()
+    assert target.current() == current(lists)
 
 
 @pytest.mark.parametrize(

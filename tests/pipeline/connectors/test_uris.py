@@ -59,6 +59,7 @@ def test_properties_with_a_dot_are_the_kafka_clients_own() -> None:
             "postgresql://u:p@h:5/db?schema=shop&sslmode=require",
             PostgresDatabase("postgresql://u:p@h:5/db?sslmode=require", "shop"),
         ),
+        ("pubsub://my-project/topics/lists?ordered=true", PubsubTopic("my-project", "lists", ordered=True)),
         ("postgres://h/db", PostgresDatabase("postgresql://h/db")),
         ("delta:///data/out/", DeltaFolder("/data/out")),
         ("delta://out", DeltaFolder("out")),
