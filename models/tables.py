@@ -59,7 +59,7 @@ class AlertRow:
     """Something that people should look at."""
 
     kind: str  # one of models.trends.ALERT_KINDS
-    subject_kind: str  # item, topic or stream
+    subject_kind: str  # item, topic, stream or job
     subject: str
     time: Micros  # end of the window that raised it
     evidence: str  # a JSON object: what was measured, against what, by how many standard errors
@@ -196,8 +196,8 @@ _COLUMNS: Final[dict[str, tuple[pa.Field, ...]]] = {
         _column("conflicts", pa.int64(), "those where stars and words disagree"),
     ),
     "alerts": (
-        _column("kind", pa.string(), "polarity_drop, surge or conflict_rate"),
-        _column("subject_kind", pa.string(), "item, topic or stream"),
+        _column("kind", pa.string(), "polarity_drop, surge, conflict_rate; of a job: index_refused, model_refused"),
+        _column("subject_kind", pa.string(), "item, topic, stream or job"),
         _column("subject", pa.string(), "item_id, topic name, or 'all'"),
         _column("time", _TIME, "end of the window that raised it"),
         _column("evidence", pa.string(), "JSON object: what was measured, against what, z"),

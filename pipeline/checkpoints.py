@@ -16,6 +16,7 @@ import json
 import logging
 import os
 import shutil
+import tempfile
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from models.trends import TrendKey, TrendSum
 from pipeline.growing_files import Place
 from pipeline.live_state import Done
 from pipeline.output_folder import sync_file, unwritable
+from pipeline.table_files import link_file
 from transforms.live_store import LiveStore
 
 KEPT: Final = 2
@@ -165,6 +167,14 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     )
 
 
+def hold(folder: Path) -> Path:
+    """The files of a checkpoint in a folder of the caller's, where they stay when newer ones push it out."""
+    kept = Path(tempfile.mkdtemp(prefix=".held-", dir=folder.parent))
+    for name in _FILES:
+        link_file(folder / name, kept / name)
+    return kept
+
+
 def read_states(folder: Path) -> Iterator[tuple[str, bytes]]:
     """(user_id, encoded state) of a checkpoint, without the rest."""
     for user, state, *_ in _rows(folder / "users.arrow"):
@@ -252,5 +262,6 @@ def refuse_other_job(checkpoint: Checkpoint, job: str, state_dir: Path) -> None:
     if checkpoint.job != job:
         raise OutputError(
             f"{state_dir} holds the state of a job with another --format, cleaning, --user_id_key, "
-            "--state_size or --model none; pass those of then, choose another --state_dir, or delete it to begin anew"
+            "--state_size or --model none; pass those of then, choose another --state_dir, or delete it "
+            "to begin anew"
         )

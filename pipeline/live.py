@@ -19,7 +19,7 @@ from typing import Final, cast
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from models.accounting import INPUT, Accounting
+from models.accounting import Accounting
 from models.encoder.serving import Refusal
 from models.errors import UsageError
 from models.ranking.index import read_pointer
@@ -109,6 +109,7 @@ class LiveRun:
 
     def capture(self, done: Done, replacing: bool) -> Checkpoint:
         """A checkpoint of this moment; the caller sees to it that no bundle runs."""
+        self._tell_refused_indexes()
         taken = cast(Mapping[str, Place], score_queue(self.run_id).cursor)
         lane = taken if self.lane is not None else done.cursor
         store = live_store(self.run_id)
@@ -119,6 +120,13 @@ class LiveRun:
         if self.tables is not None:
             told = json.dumps({"serving": refusal.serving, "why": refusal.reason})
             self.tables.raise_alert("model_refused", refusal.version, told)
+
+    def _tell_refused_indexes(self) -> None:
+        store = live_store(self.run_id)
+        refusals, store.refusals = store.refusals, []
+        for why in refusals:
+            if self.tables is not None:
+                self.tables.raise_alert("index_refused", "index", json.dumps({"why": why}))
 
     def unfinished(self) -> bool:
         """Whether a drain has to wait: for scores, for first lists, for lists that are made anew."""
@@ -168,7 +176,7 @@ def run_live(
         run.state.started.set()
         score_feedback = scorer_of(config) if run.lane is None else ScoreLate(run_id)
         run_pipeline(config, options, score_feedback, run_id)
-        run.state.begin_bundle(run.state.cursor)
+        run.state.end()
         for puller in run.pullers:
             puller.drain()
             if puller.error is not None:
@@ -214,7 +222,7 @@ def _start(run: LiveRun, running: ExitStack, output: Path) -> tuple[LiveTables, 
         trends,
         run.ready,
     )
-    run.indexer = indexer = Reindexer(config, tables.take_now, lambda: state.books()[INPUT])
+    run.indexer = indexer = Reindexer(config, tables.take_now, state)
     running.push(indexer.__exit__)
     indexer.publish_first(begun.checkpoint is not None)
     running.enter_context(tables)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -50,6 +51,8 @@ def _engine_for_long() -> Iterator[None]:
     worker_handlers.STATE_CACHE_SIZE_MB = 0
     # It chains the metrics of all bundles lazily, to be added up at the end: some 50 kB a bundle, for ever.
     fn_runner.consolidate_monitoring_infos = _no_metrics
+    collections = gc.get_threshold()
+    gc.set_threshold(50_000, 20, 50)  # records form no cycles, and looking for some among them takes its time
     # Arrow's own allocator keeps a little of every small file.
     pa.set_memory_pool(pa.system_memory_pool())
     try:
@@ -57,6 +60,7 @@ def _engine_for_long() -> Iterator[None]:
     finally:
         worker_handlers.STATE_CACHE_SIZE_MB, fn_runner.consolidate_monitoring_infos = before
         pa.set_memory_pool(pool)
+        gc.set_threshold(*collections)
 
 
 def _no_metrics(*infos: object, **how: object) -> tuple[()]:

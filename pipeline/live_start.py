@@ -88,6 +88,8 @@ def take_up(config: JobConfig, run_id: str, state: LiveState) -> TakenUp:
     Call it when the output and the state folder are held. Raises OutputError.
     """
     output, state_dir = local_path(config.output), state_folder(config)
+    for left in (state_dir / "checkpoints").glob(".*"):  # of a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
     checkpoint = newest_checkpoint(state_dir)
     if checkpoint is not None:
         refuse_other_job(checkpoint, fingerprint(config), state_dir)

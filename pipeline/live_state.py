@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -46,6 +46,8 @@ class LiveState:
     snapshot_time: float | None = None  # seconds since 1970
     unfinished: tuple[str, ...] = ()  # files whose last line has no end, at the drain
     on_list: Callable[[TopK], None] | None = None  # is told each list, in the engine's thread
+    indexed: frozenset[str] = frozenset()  # the items that the newest index knows
+    new_items: set[str] = field(default_factory=set)  # of accepted feedback, that it does not
     outboxes: tuple[Path, ...] = ()  # of the sinks, which get each shard
     bundle: int = 1  # the number of the one that runs
     moved: int = 0  # the last one that read something
@@ -62,6 +64,7 @@ class LiveState:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _boundary: threading.Condition = field(default_factory=threading.Condition)
     _wanted: Callable[[Done], None] | None = None
+    _over: bool = False  # no bundle will end any more
 
     def resume(self, done: Done, window: Micros) -> None:
         """Goes on where another process was."""
@@ -77,6 +80,8 @@ class LiveState:
     def accepted(self, row: ScoredRow) -> None:
         """An event came to count in the bundle that runs."""
         self._rows.append(row)
+        if row.item_id is not None and row.item_id not in self.indexed:
+            self.new_items.add(row.item_id)
 
     def begin_bundle(self, cursor: Mapping[str, Place]) -> None:
         """The bundle before is done: what it counted counts. `cursor` is how far it has read."""
@@ -103,10 +108,17 @@ class LiveState:
         """Runs `take` between two bundles, in the engine's thread; False when none ended in time."""
         with self._boundary:
             self._wanted = take
-            self._boundary.wait_for(lambda: self._wanted is not take, timeout)
+            self._boundary.wait_for(lambda: self._over or self._wanted is not take, timeout)
             taken = self._wanted is not take
             self._wanted = None
             return taken
+
+    def end(self) -> None:
+        """The pipeline has ended: who waits between two bundles goes on without."""
+        self.begin_bundle(self.cursor)
+        with self._boundary:
+            self._over = True
+            self._boundary.notify_all()
 
     def picture(self) -> Done:
         """What is done, when no bundle runs any more."""
@@ -140,6 +152,11 @@ class LiveState:
         self._trends_from = max(self._trends_from, before)
         for key in [key for key in self._trends if key.window_start < before]:
             del self._trends[key]
+
+    def learned(self, items: Iterable[str]) -> None:
+        """A new index is published, which knows these items."""
+        self.indexed = frozenset(items)
+        self.new_items = {item for item in self.new_items.copy() if item not in self.indexed}
 
     def read_first(self, at: float) -> None:
         """The bundle reads its first record, at `at` seconds of the wall clock."""

@@ -30,7 +30,7 @@ from models.records import Micros, TopK
 from models.table_columns import table_from_records
 from models.tables import AlertRow, QualityRow
 from models.times import wall_clock
-from pipeline.checkpoints import Checkpoint, oldest_lane, write_checkpoint
+from pipeline.checkpoints import Checkpoint, hold, oldest_lane, write_checkpoint
 from pipeline.live_state import Done, LiveState
 from pipeline.live_trends import LiveTrends
 from pipeline.output_folder import IfExists, parquet_files, settle, staging_path, stream_path, unwritable
@@ -112,17 +112,25 @@ class LiveTables(AbstractContextManager["LiveTables"]):
         """A row of `alerts` with the next snapshot: something that people should look at."""
         self._alerts.append(AlertRow(kind, "job", subject, wall_clock(), evidence))
 
+    def _take_alerts(self) -> list[AlertRow]:
+        alerts, self._alerts = self._alerts, []
+        return alerts
+
     def take_now(self) -> Path | None:
-        """A snapshot at once; the folder of its checkpoint, None when no bundle ended in time."""
+        """A snapshot at once. Its checkpoint, in a folder that the caller deletes; None: no bundle ended."""
         with self._lock:
-            return self._snapshot()
+            checkpoint = self._snapshot()
+            return None if checkpoint is None else hold(checkpoint)
 
     def close_books(self, waiting: Sequence[TopK]) -> Accounting:
         """The end of a drain: lists that were held back, the sums, the last snapshot. Raises OutputError."""
         self._end_thread()
         if self.error is not None:
             raise self.error
-        done = self._state.picture()
+        with self._lock:
+            return self._close(self._state.picture(), waiting)
+
+    def _close(self, done: Done, waiting: Sequence[TopK]) -> Accounting:
         accounting = Accounting(done.books)
         if waiting:
             self._leave("recommendations", waiting, done.bundle)
@@ -164,7 +172,8 @@ class LiveTables(AbstractContextManager["LiveTables"]):
 
     def _try_snapshot(self) -> None:
         try:
-            self.take_now()
+            with self._lock:
+                self._snapshot()
         except Exception as error:  # a thread must not die in silence
             self.failures += 1
             self._failed_in_a_row += 1
@@ -189,7 +198,7 @@ class LiveTables(AbstractContextManager["LiveTables"]):
         self._tell_counts(done)
         self._leave("trends", self._trends.rows(done), done.bundle)
         if self._state.caught_up.is_set():
-            alerts, self._alerts = self._alerts, []
+            alerts = self._take_alerts()
             idle = time.time() - self._state.last_read > _IDLE_SECONDS
             self._leave("alerts", [*alerts, *self._trends.alerts(done, idle)], done.bundle)
         self.checkpoint = write_checkpoint(self._folders.state_dir, checkpoint)

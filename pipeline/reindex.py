@@ -25,7 +25,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple
 
+from models.accounting import INPUT
 from models.encoder.scorer import ScoringResult
+from models.errors import DeploymentError
 from models.ranking.index import ItemIndex, build_index, publish_index, read_pointer
 from models.ranking.log import encode_log
 from models.records import Item
@@ -35,6 +37,7 @@ from pipeline.checkpoints import read_states, read_vectors
 from pipeline.config import JobConfig
 from pipeline.history import score_texts, vectors_of
 from pipeline.job import view_policy
+from pipeline.live_state import LiveState
 from pipeline.reading import read_items
 from transforms.build_index import item_text, owned_vectors
 
@@ -99,13 +102,14 @@ def _states(checkpoint: Path) -> dict[str, UserState]:
 class Reindexer(AbstractContextManager["Reindexer"]):
     """Rebuilds the index while a run goes on. What fails is logged and counted, and tried again later.
 
-    `take` makes a checkpoint of this moment, `events` tells how much the states have taken in.
+    `take` makes a checkpoint of this moment, in a folder that is ours. Feedback on an item that is not
+    in the index makes a rebuild due at once, but for the rest that the last one earned.
     """
 
-    def __init__(self, config: JobConfig, take: Callable[[], Path | None], events: Callable[[], int]) -> None:
+    def __init__(self, config: JobConfig, take: Callable[[], Path | None], state: LiveState) -> None:
         self._config = config
         self._take = take
-        self._events = events
+        self._state = state
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reindex", daemon=True)
         self._process: subprocess.Popen[bytes] | None = None
@@ -137,12 +141,21 @@ class Reindexer(AbstractContextManager["Reindexer"]):
         _clear_builds(self._config)
         published = read_pointer(Path(self._config.output))
         if published is not None and (restarted or not self._config.reindex_every_seconds):
-            self.last = Rebuilt(published.name, ItemIndex.open(published).items, 0.0)
-        else:  # here: the other process takes its time to start
+            self._take_published(published)
+        if self.last is None:  # here: the other process takes its time to start
             began = time.monotonic()
             index = ItemIndex.open(rebuild_index(self._config, None))
             self.last = Rebuilt(index.version, index.items, time.monotonic() - began)
             self.rebuilds += 1
+
+    def _take_published(self, published: Path) -> None:
+        try:
+            self.last = Rebuilt(published.name, ItemIndex.open(published).items, 0.0)
+            self._note(published)
+        except DeploymentError as error:
+            if not self._config.reindex_every_seconds:
+                raise
+            _LOG.error("the published item index is damaged, and is learned anew: %s", error)
 
     def __enter__(self) -> Reindexer:
         self._thread.start()
@@ -177,9 +190,17 @@ class Reindexer(AbstractContextManager["Reindexer"]):
             return False
         if rested >= self._config.reindex_every_seconds:
             return events != self._learned
-        return events >= _GROWTH * self._learned
+        return bool(self._state.new_items) or events >= _GROWTH * self._learned
 
-    def _rebuild(self, checkpoint: Path | None) -> Rebuilt | None:
+    def _events(self) -> int:
+        """Records that the states have taken in."""
+        return self._state.books()[INPUT]
+
+    def _note(self, published: Path) -> None:
+        index = ItemIndex.open(published)
+        self._state.learned(index.item_ids[place] for place in range(index.items))
+
+    def _rebuild(self, checkpoint: Path) -> Rebuilt | None:
         """One rebuild in the other process; None when it failed."""
         events = self._events()
         try:
@@ -187,6 +208,8 @@ class Reindexer(AbstractContextManager["Reindexer"]):
         except (EOFError, OSError) as error:
             rebuilt = Rebuilt("", 0, 0.0, f"its process ended ({error!r})")
             self._end_process()
+        finally:
+            shutil.rmtree(checkpoint, ignore_errors=True)
         self._ended = time.monotonic()
         if rebuilt is None:
             return None
@@ -194,10 +217,11 @@ class Reindexer(AbstractContextManager["Reindexer"]):
             self._failed(rebuilt.error)
             return None
         self.last, self._learned, self._failed_last = rebuilt, events, False
+        self._note(Path(self._config.output) / "index" / rebuilt.version)
         self.rebuilds += 1
         return rebuilt
 
-    def _ask(self, checkpoint: Path | None) -> Rebuilt | None:
+    def _ask(self, checkpoint: Path) -> Rebuilt | None:
         """The answer of the process; None when the run ends first."""
         if self._connection is None:
             self._start_process()
@@ -221,6 +245,7 @@ class Reindexer(AbstractContextManager["Reindexer"]):
             env=os.environ | {"PYTHONPATH": path},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
+            start_new_session=True,  # a Ctrl-C is for the job, which drains with it
         )
         theirs.close()
         self._connection = ours
@@ -259,13 +284,13 @@ def serve_rebuilds(connection: Connection) -> None:
     try:
         config: JobConfig = connection.recv()
         while True:
-            checkpoint: Path | None = connection.recv()
+            checkpoint: Path = connection.recv()
             connection.send(_served(config, checkpoint, known))
     except (EOFError, OSError):
         return
 
 
-def _served(config: JobConfig, checkpoint: Path | None, known: dict[str, ScoringResult]) -> Rebuilt:
+def _served(config: JobConfig, checkpoint: Path, known: dict[str, ScoringResult]) -> Rebuilt:
     began = time.monotonic()
     try:
         index = ItemIndex.open(rebuild_index(config, checkpoint, known))

@@ -28,6 +28,7 @@ class LiveStore:
     waiting: dict[str, bytes] = field(default_factory=dict)  # a list that shows nothing new
     relist: set[str] = field(default_factory=set)  # whose list is to be made anew, without new feedback
     vectors: OrderedDict[int, tuple[str, bytes]] = field(default_factory=OrderedDict)
+    refusals: list[str] = field(default_factory=list)  # why published indexes did not serve, not told yet
     floor: Micros = 0  # versions that a lost attempt may have given out
 
     def next_version(self, state: UserState) -> Micros:

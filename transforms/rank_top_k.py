@@ -230,7 +230,10 @@ class _RankNewest(_RankInBatches):
         now = wall_clock()
         if self._polled is None or now - self._polled >= self._poll_micros:
             self._polled = now
-            self._index = newer_index(self._root, self._index)
+            self._swap()
+
+    def _swap(self) -> None:
+        self._index, _ = newer_index(self._root, self._index)
 
     def process(self, refresh: UserRefresh) -> Iterator[TopK]:
         newest = max(refresh.state.events)[0] if refresh.state.events else 0
@@ -245,10 +248,17 @@ class _RankKept(_RankNewest):
     def __init__(self, maker: ListMaker, index_root: str, poll_seconds: float, run_id: str) -> None:
         super().__init__(maker, index_root, poll_seconds)
         self._run_id = run_id
+        self._refusal = ""  # why the index that is published does not serve
 
     def setup(self) -> None:
         super().setup()
         self._store = live_store(self._run_id)
+
+    def _swap(self) -> None:
+        self._index, refusal = newer_index(self._root, self._index)
+        if refusal and refusal != self._refusal:
+            self._store.refusals.append(refusal)
+        self._refusal = refusal
 
     def process(self, refresh: UserRefresh) -> Iterator[TopK]:
         if not self._index.items and not refresh.erased:
@@ -283,14 +293,14 @@ def open_published(root: str) -> ItemIndex:
     return ItemIndex.open(directory)
 
 
-def newer_index(root: str, serving: ItemIndex) -> ItemIndex:
-    """The index that the pointer names, or the one that serves while the new one is not sound."""
+def newer_index(root: str, serving: ItemIndex) -> tuple[ItemIndex, str]:
+    """The index that the pointer names; or the one that serves, and why the new one is not sound."""
     try:
-        return open_published(root)
+        return open_published(root), ""
     except DeploymentError as error:
         beam.metrics.Metrics.counter("livelist", "index_refused").inc()
         _LOG.error("the published item index is refused, %s serves on: %s", serving.version, error)
-        return serving
+        return serving, str(error)
 
 
 def history_requests(refresh: UserRefresh, window_seconds: float) -> list[_Request]:

@@ -60,14 +60,15 @@ class Population:
 
 def append_at_rate(population: Population, path: Path, rate: float, seconds: float) -> int:
     """Appends lines at even distances, some 50 times a second at most; returns how many."""
-    began, written = time.monotonic(), 0
+    total, written, began = round(rate * seconds), 0, time.monotonic()
     with path.open("ab", buffering=0) as file:
-        while (gone := time.monotonic() - began) < seconds:
-            due = round(min(gone, seconds) * rate) + 1 - written
+        while written < total:
+            gone = time.monotonic() - began
+            due = total - written if gone >= seconds else round(gone * rate) - written
             if due > 0:
                 file.write(b"".join(population.line() for _ in range(due)))
                 written += due
-            time.sleep(max(0.02, 1 / rate - (time.monotonic() - began - gone)))
+            time.sleep(max(0.0, max(0.02, 1 / rate) - (time.monotonic() - began - gone)))
     return written
 
 

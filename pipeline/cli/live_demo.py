@@ -120,9 +120,10 @@ class _View:
         if self.run is None:
             return Text("starting")
         table = Table(expand=True)
-        users = sorted(self._changes, key=lambda user: (-self._changes[user], user))[:_SHOWN_USERS]
+        changes = self._changes.copy()  # the engine's thread goes on meanwhile
+        users = sorted(changes, key=lambda user: (-changes[user], user))[:_SHOWN_USERS]
         for user in users:
-            table.add_column(f"{user}, {self._changes[user]} lists", ratio=1, no_wrap=True)
+            table.add_column(f"{user}, {changes[user]} lists", ratio=1, no_wrap=True)
         for place in range(_PLACES):
             table.add_row(*(self._item(user, place) for user in users))
         return Group(table, Text(status_line(self.run.state)))

@@ -27,7 +27,7 @@ from tests.pipeline.feedback_log import Event
 K = 5
 
 
-def await_that(reached: Callable[[], object], seconds: float = 60) -> None:
+def await_that(reached: Callable[[], object], seconds: float = 180) -> None:
     """Waits until it is so; fails when it is not in time."""
     deadline = time.monotonic() + seconds
     while not reached():
@@ -70,7 +70,7 @@ def live_run(
         yield state, reports
     finally:
         state.stop.set()
-        thread.join(90)
+        thread.join(240)
         assert not thread.is_alive(), "the run did not drain in time"
     if errors:
         raise errors[0]
@@ -95,5 +95,5 @@ def launched(arguments: Sequence[str]) -> subprocess.Popen[str]:
 def signalled(job: subprocess.Popen[str], number: signal.Signals) -> tuple[int, str, str]:
     """Exit code, standard output and standard error after a signal to the whole group, as Ctrl-C sends it."""
     os.killpg(job.pid, number)
-    out, err = job.communicate(timeout=90)
+    out, err = job.communicate(timeout=240)
     return job.returncode, out, err

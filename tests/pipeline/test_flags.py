@@ -13,7 +13,7 @@ from models.ranking.config import RankingConfig
 from models.state import StateConfig
 from pipeline.cli.parsing import CommandParser, flags_of
 from pipeline.config import JobConfig
-from pipeline.flags import GROUPS, USER_ID_KEY_VARIABLE, add_flags, add_job_flags, job_config
+from pipeline.flags import GROUPS, USER_ID_KEY_VARIABLE, add_flags, add_job_flags, job_config, outputs
 from pipeline.reading import InputFormat
 
 NEEDED = ["--input", "events.jsonl", "--output", "out"]
@@ -124,3 +124,14 @@ def test_the_flag_wins_over_the_environment() -> None:
 def test_ratings_from_words_need_a_model_that_reads_them() -> None:
     with pytest.raises(UsageError, match="--model none"):
         config("--missing_rating=from_text", "--model", "none")
+
+
+def test_outputs_are_one_folder_and_any_number_of_sinks() -> None:
+    sinks = ("postgresql://localhost/shop", "kafka://localhost:9092/lists")
+    assert outputs(["out", *sinks, sinks[0]]) == ("out", sinks)
+    with pytest.raises(UsageError, match="the folder of the tables: what goes to a sink is made from them"):
+        outputs(list(sinks))
+    with pytest.raises(UsageError, match="expected one folder of the tables, got out and more"):
+        outputs(["out", "more"])
+    with pytest.raises(UsageError, match="expected kafka://HOST:PORT"):
+        outputs(["out", "kafka://localhost/lists"])

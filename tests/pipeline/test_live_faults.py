@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -317,3 +318,43 @@ def test_a_sink_that_was_away_ends_with_every_list_and_none_waited_for_it(
         listed.setdefault(user_id, []).append(item_id)
     assert {user_id: items for user_id, (_, items) in sink.lists.items()} == listed
     assert not list((output / ".state" / "outbox").rglob("*.parquet"))
+
+
+def test_indexes_are_swapped_and_a_broken_one_is_refused_without_losing_a_list(
+    learned: Path, tmp_path: Path
+) -> None:
+    swaps = int(os.environ.get("LIVELIST_SWAPS", "12"))
+    events, output, more = tmp_path / "events", tmp_path / "out", tmp_path / "more.jsonl"
+    events.mkdir()
+    first = pinned(learned, output)
+    write_log(events / "log.jsonl", shop_log())
+    run(tmp_path / "other", write_log(more, [*shop_log(), *burst(7, 60)]), model="none")
+    second = read_pointer(tmp_path / "other")
+    assert second is not None
+    shutil.copytree(second, output / "index" / second.name)
+    pointer = output / "index" / "CURRENT"
+    with live_run(
+        events, output, reindex_every_seconds=0, rerank_at_drain=True, snapshot_every_seconds=2
+    ) as (state, _):
+        await_that(lambda: state.lists >= 14)
+        for swap in range(swaps):
+            _publish(pointer, (first, second)[swap % 2].name)
+            append(events / "log.jsonl", *burst(swap, 6))
+            await_that(partial(_has_read, state, 143 + 8 * (swap + 1)))
+        _publish(pointer, "half-written")
+        time.sleep(1.1)  # a pointer is looked at once a second
+        append(events / "log.jsonl", *burst(900, 3))
+        await_that(partial(_has_read, state, 143 + 8 * swaps + 4))
+        _publish(pointer, second.name)
+        time.sleep(1.1)
+    assert current_lists(output) == expected_lists(second, [events], K)
+    rows = table(output, "recommendations")
+    assert {row["index_version"] for row in rows} <= {first.name, second.name}
+    assert [row["kind"] for row in table(output, "alerts")] == ["index_refused"]
+    assert_books_close(output, lines_in(events))
+
+
+def _publish(pointer: Path, version: str) -> None:
+    partial_pointer = pointer.with_suffix(".new")
+    partial_pointer.write_text(version + "\n")
+    partial_pointer.replace(pointer)
