@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         output = args.output or Path(folder, "out")
         began, report = _run_job(args, Path(folder, "events"), output, console)
         fresh = read_freshness(output, began, time.time())
-    console.print(report)
+    console.print(f"\n{report}", soft_wrap=True)
     if words := quantiles(fresh.texts):
         console.print(f"words, to the list that knows their score: {in_words(words)} s")
     console.print(f"freshness {in_words(quantiles(fresh.behaviour))}")
