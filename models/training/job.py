@@ -34,7 +34,7 @@ from models.training.quality import compare_embeddings
 from models.training.reading import DataFile, read_data
 from models.training.selection import most_worth_labelling, pseudo_label
 from models.training.settings import Settings
-from models.training.tasks import INTENT, Floats, LabelledTexts, Task, concatenate
+from models.training.tasks import INTENT, SENTIMENT, TOPICS, Floats, LabelledTexts, Task, concatenate
 from models.training.trainer import Trainer, TrainingResult, Watcher
 
 TO_LABEL_NAME = "to_label.jsonl"
@@ -95,15 +95,15 @@ def train(
     not there, OutputError when the folder holds another run.
     """
     data = read_training_data(request)
-    _claim(folder, request, data)
+    claim_folder(folder, request, data)
     report(_describe(data))
     folds = [_fold_score(request, data, fold, folder, report) for fold in range(request.folds)]
     base = load_base(request.base)
     model = _make_model(request, base, data.tasks)
-    pieces = _encode(request, base, data)
+    pieces = encode_data(request, base, data)
     before = embed_texts(base, pieces.validation.texts, request.settings.max_length)
     result = _fit(model, base, pieces, request, folder, watchers)
-    notes = _calibrate(model, pieces.validation, pieces.train.texts)
+    notes = calibrate(model, pieces.validation, pieces.train.texts)
     if request.unlabelled:
         result, notes = _use_unlabelled(model, base, pieces, request, folder, watchers, notes, result, report)
     metrics = _measure(model, pieces.validation, notes, before)
@@ -159,11 +159,17 @@ def _refuse_unlearnable(tasks: Sequence[Task], train: LabelledTexts) -> None:
             raise InputError(f"{task.name}: fewer than two classes are left to train on; give more data")
 
 
-def _claim(folder: Path, request: TrainingRequest, data: TrainingData) -> None:
-    """Writes the config, or finds the same one of a run that was interrupted."""
+def claim_folder(
+    folder: Path, request: TrainingRequest, data: TrainingData, command: str = "train",
+    more: Mapping[str, object] | None = None,
+) -> None:  # fmt: skip
+    """Writes the config, or finds the same one of a run that was interrupted; `more` is added to it.
+
+    Raises OutputError when the folder holds another run, or a finished one.
+    """
     if (folder / run_folder.METRICS_NAME).is_file():
         raise OutputError(f"{folder} holds a finished run; choose another folder, or delete it")
-    config = _config(request, data)
+    config = {**_config(request, data), "command": command, **(more or {})}
     path = folder / run_folder.CONFIG_NAME
     if path.is_file():
         old = json.loads(path.read_text(encoding="utf-8"))
@@ -211,6 +217,30 @@ def read_request(folder: Path) -> TrainingRequest:
         raise DeploymentError(f"{path} is not the config of a run: {error}") from None
 
 
+def with_labels_of(request: TrainingRequest, tasks: Sequence[Task]) -> TrainingRequest:
+    """The request with the labels, in their order, that a trained model has."""
+    labels = {task.name: task.labels for task in tasks if task.name in (TOPICS, INTENT)}
+    classes = next((len(t.labels) for t in tasks if t.name == SENTIMENT), request.rules.sentiment_classes)
+    rules = replace(request.rules, labels={**labels, **request.rules.labels}, sentiment_classes=classes)
+    return replace(request, rules=rules)
+
+
+def require_labels_of(tasks: Sequence[Task], data: TrainingData) -> None:
+    """Raises InputError unless the data has labels for the model's heads, and the same ones."""
+    of_data = {task.name: task for task in data.tasks}
+    shared = [task for task in tasks if task.name in of_data]
+    if not shared:
+        names = ", ".join(task.name for task in tasks) or "none"
+        raise InputError(f"the data has labels for none of the model's tasks ({names})")
+    for task in shared:
+        found = of_data[task.name].labels
+        if found != task.labels:
+            raise InputError(
+                f"{task.name}: the model's head has the labels {list(task.labels[:8])}, the data "
+                f"{list(found[:8])}; name the model's in --labels"
+            )
+
+
 def _describe(data: TrainingData) -> str:
     parts = [f"{len(data.train):,} texts to learn from, {len(data.validation):,} to validate on"]
     for task in data.tasks:
@@ -244,7 +274,7 @@ def _make_model(request: TrainingRequest, base: Base, tasks: Sequence[Task]) -> 
     return model
 
 
-def _encode(request: TrainingRequest, base: Base, data: TrainingData) -> TrainingData:
+def encode_data(request: TrainingRequest, base: Base, data: TrainingData) -> TrainingData:
     """The data with token ids, synonyms and what the embedding is held to."""
     train, settings = data.train, request.settings
     if request.synonyms:
@@ -270,7 +300,7 @@ def _fit(
     return trainer.run()
 
 
-def _calibrate(model: FeedbackModel, validation: LabelledTexts, texts: Sequence[str]) -> HeadNotes:
+def calibrate(model: FeedbackModel, validation: LabelledTexts, texts: Sequence[str]) -> HeadNotes:
     """Temperatures and threshold from the validation texts; the languages of the training texts."""
     given = _predict(model, validation)
     temperatures, threshold = {}, 0.0
@@ -339,7 +369,7 @@ def _use_unlabelled(
                 )
             more = replace(data, train=concatenate([data.train, sure]))
             result = _fit(model, base, more, request, folder / "pseudo_labels", watchers)
-            notes = _calibrate(model, data.validation, data.train.texts)
+            notes = calibrate(model, data.validation, data.train.texts)
     if request.ask:
         chosen = most_worth_labelling(model.tasks, _predict(model, pool), notes.temperatures, request.ask)
         lines = [
@@ -366,7 +396,7 @@ def _fold_score(
         raise InputError(f"{len(everything)} texts are too few for {request.folds} folds")
     base = load_base(request.base)
     model = _make_model(request, base, data.tasks)
-    part = _encode(
+    part = encode_data(
         request, base, replace(data, train=everything.take(~held), validation=everything.take(held))
     )
     scratch = folder / f"fold_{fold}"

@@ -141,16 +141,16 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _rows(file: IO[bytes], form: str, place: str) -> Iterator[Row]:
-    text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-    if form == "jsonl":
-        yield from _json_rows(text, place)
-        return
-    csv.field_size_limit(_CSV_FIELD_BYTES)
-    reader = csv.DictReader(text, delimiter="\t" if form == "tsv" else ",")
-    if not reader.fieldnames:
-        raise InputError(f"{place}: expected a header with the columns' names, got an empty file")
-    for row in reader:
-        yield {name: value for name, value in row.items() if isinstance(name, str)}
+    with io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+        if form == "jsonl":
+            yield from _json_rows(text, place)
+            return
+        csv.field_size_limit(_CSV_FIELD_BYTES)
+        reader = csv.DictReader(text, delimiter="\t" if form == "tsv" else ",")
+        if not reader.fieldnames:
+            raise InputError(f"{place}: expected a header with the columns' names, got an empty file")
+        for row in reader:
+            yield {name: value for name, value in row.items() if isinstance(name, str)}
 
 
 def _json_rows(text: IO[str], place: str) -> Iterator[Row]:

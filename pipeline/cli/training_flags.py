@@ -132,6 +132,18 @@ def read_training_request(args: argparse.Namespace, base: str) -> TrainingReques
     )
 
 
+def read_further_request(args: argparse.Namespace, run: str) -> TrainingRequest:
+    """As `read_training_request` from an earlier run, on the run's own data unless --data is given."""
+    from models.training.job import read_request
+
+    if args.data:
+        return read_training_request(args, run)
+    earlier = read_request(Path(run))
+    return dataclasses.replace(
+        earlier, base=run, settings=read_settings(args), folds=0, unlabelled=(), pseudo_gate=0.0, ask=0
+    )
+
+
 def use_threads(args: argparse.Namespace) -> None:
     """Gives torch the threads of --threads."""
     import torch

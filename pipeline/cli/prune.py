@@ -1,0 +1,59 @@
+"""Take the least important heads or layers out of a trained model, and print what that costs.
+
+The texts are those of the run unless --data gives others; they must have labels.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Final
+
+from models.training import require_packages
+from pipeline.cli.console import quiet_libraries
+from pipeline.cli.parsing import CommandParser
+from pipeline.cli.training_flags import (
+    add_data_flags,
+    add_label_flags,
+    add_settings_flags,
+    read_further_request,
+    use_threads,
+)
+from pipeline.cli.training_view import figures_line, training_progress
+
+EXAMPLE: Final = "livelist prune --model runs/first --layers 4 --recover_steps 100 --output runs/pruned"
+
+
+def parse(parser: CommandParser, arguments: list[str]) -> argparse.Namespace:
+    """The run, and what to leave of it."""
+    parser.add_argument("--model", required=True, metavar="FOLDER", help="a trained run")
+    parser.add_argument("--output", required=True, metavar="FOLDER", help="of the smaller model's run")
+    size = parser.add_argument_group("what to take out").add_argument
+    size("--layers", type=int, default=0, metavar="N", help="layers to keep")
+    size("--heads", type=float, default=0.0, metavar="SHARE", help="share of all heads to take out")
+    size("--recover_steps", type=int, default=0, metavar="N", help="of training afterwards (default: 0)")
+    add_data_flags(parser, required=False)
+    add_label_flags(parser)
+    add_settings_flags(parser)
+    return parser.parse_args(arguments)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prune and compare."""
+    require_packages()
+    quiet_libraries()
+    from models.training.prune import PruneRequest, prune
+
+    use_threads(args)
+    request = PruneRequest(
+        read_further_request(args, args.model), args.layers, args.heads, args.recover_steps
+    )
+    with training_progress() as watcher:
+        result = prune(request, Path(args.output), [watcher])
+    print(f"taken out: {', '.join(result.removed)}")
+    print(f"before     {figures_line(result.before)}")
+    print(f"after      {figures_line(result.after)}")
+    if result.recovered:
+        print(f"recovered  {figures_line(result.recovered)}")
+    print(f"{args.output}: a run; next: livelist export --model {args.output} --output ARTEFACT")
+    return 0

@@ -1,0 +1,88 @@
+"""The commands around training: without torch they say so, and their flags become settings."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from models.errors import UsageError
+from pipeline.cli import distil, export, prune, train
+from pipeline.cli.parsing import CommandParser
+from pipeline.cli.training_flags import read_columns, read_settings
+
+ROOT = Path(__file__).resolve().parents[3]
+
+#: Runs a command where torch cannot be found, wherever it is installed.
+WITHOUT_TORCH = """
+import importlib.util, sys
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: None if name == "torch" else find(name, package)
+from pipeline.cli.main import main
+code = main(sys.argv[1:])
+assert "torch" not in sys.modules
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "--base", "x", "--data", "y", "--output", "z"],
+        ["distil", "--teacher", "x", "--layers", "2", "--output", "z"],
+        ["prune", "--model", "x", "--layers", "2", "--output", "z"],
+        ["export", "--model", "x", "--output", "z"],
+    ],
+)
+def test_without_torch_one_line_says_what_to_install(arguments: list[str], tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, *arguments],
+        cwd=tmp_path, env={"PYTHONPATH": str(ROOT), "PATH": ""}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 5, done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "pip install 'livelist[train]', or make install-all" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_flags_become_settings() -> None:
+    args = train.parse(
+        CommandParser("livelist train"),
+        [
+            *("--base", "b", "--data", "d", "--output", "o", "--mode", "lora", "--epochs", "2"),
+            *("--no_bf16", "--map", "text=body", "rating=stars"),
+        ],
+    )
+    settings = read_settings(args)
+    assert (settings.mode, settings.epochs, settings.bf16, settings.rate) == ("lora", 2.0, False, 3e-4)
+    assert read_columns(args) == {"text": "body", "rating": "stars"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ("--dropout 1.5", r"dropout must be in \[0, 1\), got 1.5"),
+        ("--batch_size 0", "batch_size must be at least 1, got 0"),
+        ("--epochs 0", "expected epochs or max_steps above 0"),
+    ],
+)
+def test_settings_out_of_range_are_refused(flags: str, says: str) -> None:
+    args = train.parse(CommandParser("livelist train"), f"--base b --data d --output o {flags}".split())
+    with pytest.raises(UsageError, match=says):
+        read_settings(args)
+
+
+def test_a_map_without_a_column_is_refused() -> None:
+    parser = CommandParser("livelist export")
+    args = export.parse(parser, ["--model", "m", "--output", "o", "--data", "d", "--map", "text"])
+    with pytest.raises(UsageError, match="expected FIELD=COLUMN such as text=body, got 'text'"):
+        read_columns(args)
+
+
+@pytest.mark.parametrize("command", [train, distil, prune, export])
+def test_the_example_parses(command: ModuleType) -> None:
+    words = str(command.EXAMPLE).split()
+    assert command.parse(CommandParser("livelist"), words[2:])
