@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -122,13 +121,14 @@ def test_a_full_checkpoint_disk_is_told_as_failing(settings: ClusterSettings, tm
     scenario.start()
     scenario.await_rows()
     scenario.await_checkpoint()
-    shutil.rmtree(settings.checkpoints)
-    settings.checkpoints.write_text("a file where the folder was, as on a disk that takes nothing more")
+    aside = settings.checkpoints.with_name("aside")
+    settings.checkpoints.rename(aside)
+    settings.checkpoints.write_text("a file where the folder was takes nothing more, like a full disk")
     try:
         _await_verdict(scenario, "failing")
     finally:
         settings.checkpoints.unlink()
-        settings.checkpoints.mkdir()
+        aside.rename(settings.checkpoints)
     _await_verdict(scenario, "ok")
     scenario.finish()
 
