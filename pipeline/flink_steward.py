@@ -39,6 +39,7 @@ from pipeline.table_files import TableLimits, publish_shards
 
 CONFIG: Final = "config.pickle"
 BEAT: Final = "steward.json"
+#: Holds the run that the tables were last prepared for.
 ADOPTED: Final = "ADOPTED"
 _BEAT_SECONDS: Final = 1.0
 _LOG: Final = logging.getLogger(__name__)
@@ -81,20 +82,21 @@ class Steward:
                 _LOG.error("the item index was not learned anew: %r", error)
 
     def _adopt(self, running: ExitStack) -> None:
-        """The right to write; the tables are begun anew only the first time."""
+        """The right to write; the tables are begun anew only at a job's first start."""
         adopted = self._folder / ADOPTED
-        mode = "append" if adopted.exists() else check_if_exists(self._config.if_exists)
-        if adopted.exists():
-            # Not `prepare_output`: it would fold, and delete, what this very job is writing.
+        before = adopted.read_text() if adopted.exists() else ""
+        if before == self._run_id:
+            # This steward died and the job went on: `prepare_output` would fold, and delete, what it writes.
             running.enter_context(prepare_local(self._output, self._run_id, "append"))
             return
+        mode = "append" if before else check_if_exists(self._config.if_exists)
         running.enter_context(prepare_output(self._config.output, self._run_id, mode))
         start = f"{self._run_id}-start"
         try:
             publish_shards(self._output, self._run_id, mode, [], TableLimits(), start)
         finally:
             settle(staging_path(self._output, start))
-        adopted.touch()
+        adopted.write_text(self._run_id)
 
     def _run(self, learner: IndexLearner) -> None:
         due = time.monotonic() + self._config.snapshot_every_seconds

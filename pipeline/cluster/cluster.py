@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -47,6 +48,8 @@ _JOB_SERVER_MB: Final = 384
 _ZOOKEEPER_MB: Final = 96
 
 Say = Callable[[str], None]
+
+_keepers: Final[dict[int, subprocess.Popen[bytes]]] = {}  # that this process started
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,8 @@ def up(plan: ClusterPlan, say: Say) -> ClusterSettings:
         command.append(str(plan.parent))
     if plan.nice:
         command = ["nice", "-n", str(plan.nice), *command]
-    keeper, _ = start(KEEPER, command, settings.logs / "keeper.log", environment(settings))
+    keeper, handle = start(KEEPER, command, settings.logs / "keeper.log", environment(settings))
+    _keepers[keeper.pid] = handle
     keeper.save(plan.folder / RUNNING)
     say("starting ZooKeeper, JobManager, task managers, workers and the job server")
     try:
@@ -117,6 +121,8 @@ def down(folder: Path) -> int:
     keeper = processes.pop(KEEPER, None)
     if keeper is not None:
         end([keeper], 30.0)
+        if (handle := _keepers.pop(keeper.pid, None)) is not None:
+            handle.wait()  # leaves no zombie
     end(list(saved(folder / RUNNING).values()), 1.0)  # where the keeper was killed
     shutil.rmtree(folder / RUNNING, ignore_errors=True)
     return running
