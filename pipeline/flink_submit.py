@@ -34,7 +34,7 @@ from pipeline.output_folder import new_run_id
 
 _JOB: Final = "job.json"
 _READY_SECONDS: Final = 600.0
-_RUNNING_SECONDS: Final = 300.0
+_RUNNING_SECONDS: Final = 600.0
 _STOP_SECONDS: Final = 120.0
 #: Flink restores a savepoint by these names; more key groups than workers that there will ever be.
 _MAX_PARALLELISM: Final = 128
@@ -71,7 +71,8 @@ class FlinkJob:
     inputs: tuple[str, ...]
     submitted: float  # seconds since 1970
     arguments: tuple[str, ...] = ()  # the flags that it was started with
-    savepoint: str = ""  # that it was stopped with, or resumed from
+    started_from: str = ""  # the savepoint or checkpoint of the newest submission
+    savepoint: str = ""  # that it was stopped with since
 
 
 def job_folder(settings: ClusterSettings, name: str) -> Path:
@@ -162,9 +163,13 @@ def cancel(settings: ClusterSettings, name: str) -> None:
     forget_process(settings, _steward(name))
 
 
-def newest_checkpoint(settings: ClusterSettings, job: FlinkJob) -> str:
-    """The path of a job's last checkpoint that is whole; raises DeploymentError where there is none."""
+def newest_state(settings: ClusterSettings, job: FlinkJob) -> str:
+    """The path of a job's last savepoint or whole checkpoint; raises DeploymentError where there is none."""
+    if job.savepoint:
+        return job.savepoint
     made = list(settings.checkpoints.glob(f"{job.flink_id}/chk-*/_metadata"))
+    if not made and job.started_from:
+        return job.started_from
     if not made:
         raise DeploymentError(f"job {job.plan.name} left no checkpoint in {settings.checkpoints}")
     return max(made, key=lambda path: int(path.parent.name[4:])).parent.as_uri()

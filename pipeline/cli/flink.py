@@ -209,11 +209,11 @@ def _savepoint(args: argparse.Namespace) -> int:
 
 
 def _resume(args: argparse.Namespace) -> int:
-    from pipeline.flink_submit import load_job, newest_checkpoint, submit
+    from pipeline.flink_submit import load_job, newest_state, submit
 
     settings = _settings(args)
     job = load_job(settings, args.name)
-    start = args.start or job.savepoint or newest_checkpoint(settings, job)
+    start = args.start or newest_state(settings, job)
     plan = replace(job.plan, parallelism=args.parallelism or job.plan.parallelism)
     _say(f"resuming job {job.plan.name} from {start}")
     _say_runs(submit(_config_of(job), settings, plan, job.arguments, start), settings)

@@ -12,7 +12,7 @@ from models.errors import DeploymentError, UsageError
 from pipeline.cluster.cluster import running_processes
 from pipeline.cluster.jars import fetch, find_java
 from pipeline.cluster.settings import ClusterSettings
-from pipeline.flink_submit import newest_checkpoint, savepoint
+from pipeline.flink_submit import newest_state, savepoint
 from tests.flink.harness import (
     Scenario,
     assert_equals_oracle,
@@ -97,7 +97,7 @@ def test_a_job_whose_cluster_went_down_resumes_from_its_last_checkpoint(
     scenario.await_checkpoint()
     cancel(settings, scenario.name)
     scenario.write(1.0)
-    scenario.start(newest_checkpoint(settings, load_job(settings, scenario.name)))
+    scenario.start(newest_state(settings, load_job(settings, scenario.name)))
     scenario.finish()
     assert_equals_oracle(scenario)
 
