@@ -137,7 +137,8 @@ def _beam(setting: Setting, batches: Batches, padded: int) -> Iterator[Variant]:
     session = handler.load_model()
 
     def run(ids: Ids, mask: Ids) -> Floats:
-        return np.stack([row.inference[0] for row in handler.run_inference(list(ids), session)])
+        found = [np.asarray(row.inference) for row in handler.run_inference(list(ids), session)]
+        return np.stack(found).reshape(len(ids), -1)
 
     yield Variant(f"Beam's ONNX handler, float32, padded to {padded}", batches.padded(run, 16, padded))
 
