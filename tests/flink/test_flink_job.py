@@ -13,7 +13,7 @@ from apache_beam.utils.timestamp import MAX_TIMESTAMP
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.errors import InputError, UsageError
+from models.errors import DeploymentError, InputError, UsageError
 from models.ranking.index import ItemIndex, read_pointer
 from pipeline.cli import flink as command
 from pipeline.cli.parsing import CommandParser
@@ -21,9 +21,10 @@ from pipeline.config import JobConfig
 from pipeline.flink_index import learn_from_log, log_bytes
 from pipeline.flink_job import check_flink, sorted_inputs
 from pipeline.flink_source import DRAIN, ClusterReader, FollowOnCluster, PlacesMark, PlacesMarkCoder
-from pipeline.flink_submit import FlinkJob, FlinkPlan
+from pipeline.flink_submit import FlinkJob, FlinkPlan, newest_state
 from pipeline.growing_files import Place
 from pipeline.reading import InputFormat
+from tests.flink.test_cluster import settings_in
 from tests.pipeline.feedback_log import shop_log, write_log
 
 
@@ -169,3 +170,17 @@ def test_a_resumed_job_reads_its_own_flags_anew(tmp_path: Path) -> None:
     job = FlinkJob(FlinkPlan(), "run", "id", str(tmp_path), ("events",), 0.0, given)
     assert parsed("submit", *given).parallelism == 2
     assert command._config_of(job).k == 7
+
+
+def test_a_job_resumes_from_its_savepoint_else_its_newest_whole_checkpoint(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    job = FlinkJob(FlinkPlan(), "run", "id", "out", (), 0.0)
+    with pytest.raises(DeploymentError, match="no checkpoint"):
+        newest_state(settings, job)
+    assert newest_state(settings, replace(job, started_from="file:///before")) == "file:///before"
+    for number in (2, 9, 10):
+        (settings.checkpoints / "id" / f"chk-{number}").mkdir(parents=True)
+    for number in (2, 9):
+        (settings.checkpoints / "id" / f"chk-{number}" / "_metadata").touch()
+    assert newest_state(settings, replace(job, started_from="file:///before")).endswith("/id/chk-9")
+    assert newest_state(settings, replace(job, savepoint="file:///stopped")) == "file:///stopped"
