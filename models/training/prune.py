@@ -79,7 +79,8 @@ def prune(
     data = read_training_data(asked)
     require_labels_of(model.tasks, data)
     claim_folder(folder, asked, data, "prune", {"layers": request.layers, "heads": request.heads})
-    training = replace(asked, settings=replace(asked.settings, mode="full"))
+    held = asked.settings.hold_embedding if request.recover_steps else 0.0
+    training = replace(asked, settings=replace(asked.settings, mode="full", hold_embedding=held))
     data = encode_data(training, base, data)
     before = _figures(model, data.validation)
     if request.layers:
