@@ -85,7 +85,8 @@ def _plot(steps: list[Step], path: Path) -> None:
 
 
 def _print_table(steps: list[Step], console: Console) -> None:
-    table = Table(title="from event to written list, in seconds; the last row is half of the maximum")
+    last = "; the last row is half of the maximum" if len(steps) > 1 else ""
+    table = Table(title=f"from event to written list, in seconds{last}")
     names = ("events/s", "p50", "p95", "p99", "words p50", "p95", "p99", "done/s", "behind", "CPU", "RSS MB")
     for name in names:
         table.add_column(name, justify="right")
