@@ -10,10 +10,11 @@ before it is learned from.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from models.ranking.config import DEFAULT_INDEX, DEFAULT_RANKING, IndexConfig, RankingConfig
 from models.ranking.index import learn_index
 from models.ranking.item_index import ItemIndex
-from models.ranking.log import Floats, Ints, encode_log, merge_logs
+from models.ranking.log import Ints, encode_log, merge_logs
 from models.ranking.ranker import rank
 from models.records import Item, Micros
 from models.views import UserView
@@ -31,6 +32,8 @@ Learn: TypeAlias = Literal["strict", "plus"]
 Vectors: TypeAlias = Sequence[tuple[int, str, bytes]]
 #: The user's view as if there had been no event about the item.
 WithoutItem: TypeAlias = Callable[[UserView, str], UserView]
+#: From rows of what users had to scores of all items.
+_Scores: TypeAlias = Callable[[sp.csr_array], NDArray[np.float64]]
 _LEAST_ITEMS: Final = 3
 _BATCH: Final = 256
 
@@ -44,8 +47,15 @@ class Metrics:
     ndcg: float  # 1 / log2(1 + rank) of it, 0 beyond k
     mrr: float  # 1 / rank of it, 0 beyond k
     recall: float  # of one item: the hit rate
-    coverage: float | None  # share of the available items that stand on any list
-    novelty: float | None  # mean of -log2(share of users who had the listed item)
+    coverage: float  # share of the available items that stand on any list
+    novelty: float | None  # mean of -log2(share of users who had the listed item); None without lists
+
+
+class Predictions(NamedTuple):
+    """Of one ranking: the rank of each held-out item, 0 for a miss, and the items that were listed."""
+
+    ranks: list[float]
+    listed: list[tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +82,9 @@ class EvaluationReport:
 def without_item(view: UserView, item_id: str) -> UserView:
     """Drops what a view says of an item. Topics stay: a caller with the events rebuilds the view instead."""
     kept = tuple(one for one in view.interactions if one.item_id != item_id)
+    mentioned = tuple(one for one in view.mentioned if one != item_id)
     times = [one.time for one in kept] + [query.time for query in view.queries]
-    return replace(view, interactions=kept, newest_time=max(times, default=0))
+    return replace(view, interactions=kept, mentioned=mentioned, newest_time=max(times, default=0))
 
 
 def evaluate_leave_last_out(
@@ -102,9 +113,10 @@ def evaluate_leave_last_out(
     targets = [view.interactions[-1].item_id for view in asked]
     listed = list(_listed(queries, index, ranking_config, max(view.newest_time for view in queries), k))
     ranks = _ranks(listed, targets)
-    rows = [_metrics("livelist", ranks, listed, index, len(learned))]
+    found = {"livelist": Predictions([float(place) for place in ranks], listed)}
     if baselines:
-        rows += _baselines(learned, queries, targets, index, k)
+        found |= _baselines(learned, queries, targets, index, k)
+    rows = [_metrics(name, made, index, len(learned)) for name, made in found.items()]
     interactions = sum(len(view.interactions) for view in views)
     return EvaluationReport(
         "leave-last-out", learn, k, len(asked), len(asked), index.items, interactions, tuple(rows), ranks
@@ -136,9 +148,7 @@ def evaluate_prequential(
     if len(order) <= refits:
         raise ValueError(f"{len(order)} interactions cannot be cut into {refits + 1} blocks")
     cuts = np.linspace(0, len(order), refits + 2).astype(int).tolist()
-    ranks: list[int] = []
-    baseline: list[float] = []
-    listed: list[tuple[str, ...]] = []
+    found: dict[str, Predictions] = defaultdict(lambda: Predictions([], []))
     index = None
     for begin, end in pairwise(cuts[1:]):
         known = [0] * len(views)
@@ -151,36 +161,25 @@ def evaluate_prequential(
         pasts = [_past(view, place, view.interactions[place].time) for view, place in asked]
         targets = [view.interactions[place].item_id for view, place in asked]
         block = list(_listed(pasts, index, ranking_config, clock, k))
-        listed += block
-        ranks += _ranks(block, targets)
-        baseline += _popularity_ranks(learned, pasts, targets, index, k)
+        ours = Predictions([float(place) for place in _ranks(block, targets)], block)
+        made = {"livelist": ours} | _baselines(learned, pasts, targets, index, k)
+        for name, predictions in made.items():
+            found[name].ranks.extend(predictions.ranks)
+            found[name].listed.extend(predictions.listed)
     assert index is not None
-    rows = (
-        _metrics("livelist", ranks, listed, index, len(views)),
-        Metrics("popularity", *_accuracy(baseline), coverage=None, novelty=None),
-    )
+    rows = tuple(_metrics(name, made, index, len(views)) for name, made in found.items())
+    ranks = tuple(int(place) for place in found["livelist"].ranks)
     return EvaluationReport(
-        "prequential", None, k, len(views), len(ranks), index.items, len(order), rows, tuple(ranks)
+        "prequential", None, k, len(views), len(ranks), index.items, len(order), rows, ranks
     )
 
 
 def _past(view: UserView, count: int, clock: Micros) -> UserView:
-    """The view as of its first `count` interactions, without topics."""
+    """The view as of its first `count` interactions, without what has no time: topics and mere mentions."""
     kept = view.interactions[:count]
     queries = tuple(query for query in view.queries if query.time <= clock)
     newest = max([one.time for one in kept] + [query.time for query in queries], default=0)
-    return replace(view, interactions=kept, queries=queries, topics=(), newest_time=newest)
-
-
-def _popularity_ranks(
-    learned: Sequence[UserView], pasts: Sequence[UserView], targets: Sequence[str], index: ItemIndex, k: int
-) -> list[float]:
-    place = _numbering((*learned, *pasts), index, targets)
-    counts = np.asarray(_incidence(learned, place).sum(axis=0)).ravel()
-    goal = np.array([place[target] for target in targets], dtype=np.int64)
-    asked = _incidence(pasts, place)
-    ranks = _average_ranks(asked, goal, lambda rows: np.repeat(counts[None, :], rows.shape[0], axis=0))
-    return [at if at < k + 1 else 0.0 for at in map(float, ranks)]
+    return replace(view, interactions=kept, queries=queries, topics=(), newest_time=newest, mentioned=())
 
 
 def _numbering(views: Iterable[UserView], index: ItemIndex, targets: Sequence[str]) -> dict[str, int]:
@@ -218,15 +217,13 @@ def _ranks(listed: Iterable[tuple[str, ...]], targets: Sequence[str]) -> tuple[i
     )
 
 
-def _metrics(
-    name: str, ranks: Sequence[int], listed: Sequence[tuple[str, ...]], index: ItemIndex, users: int
-) -> Metrics:
-    shown = [index.find(item) for items in listed for item in items]
+def _metrics(name: str, made: Predictions, index: ItemIndex, users: int) -> Metrics:
+    shown = [place for items in made.listed for item in items if (place := index.find(item)) >= 0]
     share = np.maximum(index.popularity[shown], 0.5) / max(users, 1)
     available = int(index.available.sum())
     return Metrics(
         name,
-        *_accuracy([float(place) for place in ranks]),
+        *_accuracy(made.ranks),
         coverage=len(set(shown)) / available if available else 0.0,
         novelty=float(np.mean(-np.log2(np.minimum(share, 1.0)))) if shown else None,
     )
@@ -243,7 +240,7 @@ def _accuracy(ranks: Sequence[float]) -> tuple[float, float, float, float]:
 
 def _baselines(
     learned: Sequence[UserView], queries: Sequence[UserView], targets: Sequence[str], index: ItemIndex, k: int
-) -> list[Metrics]:
+) -> dict[str, Predictions]:
     """Popularity by count and item-kNN by cosine, over all items; of equals each has the average rank."""
     place = _numbering((*learned, *queries), index, targets)
     train, asked = _incidence(learned, place), _incidence(queries, place)
@@ -253,12 +250,12 @@ def _baselines(
     together.setdiag(0)
     scale = np.divide(1.0, np.sqrt(counts), out=np.zeros_like(counts), where=counts > 0)
     cosine = sp.csr_array(together.multiply(scale[:, None]).multiply(scale[None, :]))
-    popular = _average_ranks(asked, goal, lambda rows: np.repeat(counts[None, :], rows.shape[0], axis=0))
-    nearest = _average_ranks(asked, goal, lambda rows: np.asarray((rows @ cosine).todense()))
-    return [
-        Metrics(name, *_accuracy(np.where(ranks < k + 1, ranks, 0.0).tolist()), coverage=None, novelty=None)
-        for name, ranks in (("popularity", popular), ("item-kNN", nearest))
-    ]
+    names = list(place)
+    scores: dict[str, _Scores] = {
+        "popularity": lambda rows: np.repeat(counts[None, :], rows.shape[0], axis=0),
+        "item-kNN": lambda rows: np.asarray((rows @ cosine).todense()),
+    }
+    return {name: _predictions(asked, goal, score, names, k) for name, score in scores.items()}
 
 
 def _incidence(views: Sequence[UserView], place: dict[str, int]) -> sp.csr_array:
@@ -267,11 +264,11 @@ def _incidence(views: Sequence[UserView], place: dict[str, int]) -> sp.csr_array
     return sp.csr_array((np.ones(len(row)), (row, column)), shape=(len(views), len(place)))
 
 
-def _average_ranks(
-    asked: sp.csr_array, goal: Ints, score: Callable[[sp.csr_array], NDArray[np.float64]]
-) -> Floats:
-    """The rank of each user's goal among all items that the user has not had, from 1."""
-    ranks = np.zeros(len(goal))
+def _predictions(
+    asked: sp.csr_array, goal: Ints, score: _Scores, names: Sequence[str], k: int
+) -> Predictions:
+    """Ranks and lists of the items that each user has not had; a rank beyond k is a miss."""
+    made = Predictions([], [])
     for begin in range(0, len(goal), _BATCH):
         rows = asked[begin : begin + _BATCH]
         scores = score(rows)
@@ -280,5 +277,18 @@ def _average_ranks(
         reached = scores[np.arange(len(mine)), mine][:, None]
         above = (scores > reached).sum(axis=1)
         equal = (scores == reached).sum(axis=1)
-        ranks[begin : begin + _BATCH] = above + (equal + 1) / 2
-    return ranks
+        ranks = above + (equal + 1) / 2
+        made.ranks.extend(np.where(ranks < k + 1, ranks, 0.0).tolist())
+        made.listed.extend(tuple(names[item] for item in row.nonzero()[0]) for row in _best(scores, k))
+    return made
+
+
+def _best(scores: NDArray[np.float64], k: int) -> NDArray[np.bool_]:
+    """Which items are each row's k best; of equals those with the smaller id, of all only finite ones."""
+    k = min(k, scores.shape[1])
+    least = np.partition(scores, -k, axis=1)[:, -k][:, None]
+    above = scores > least
+    equal = scores == least
+    room = k - above.sum(axis=1)[:, None]
+    best: NDArray[np.bool_] = (above | (equal & (equal.cumsum(axis=1) <= room))) & np.isfinite(scores)
+    return best

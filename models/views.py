@@ -84,6 +84,7 @@ class UserView:
     profile: tuple[ProfileAttribute, ...]  # sorted by name
     topics: tuple[tuple[str, float], ...]  # affinity from liked texts, sorted by name; values in [-1, 1]
     newest_time: Micros  # newest event_time of an accepted event; 0 for an empty state
+    mentioned: tuple[str, ...] = ()  # other items, sorted, that events name without saying anything of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +280,9 @@ def view_events(
         profile=tuple(profile[name] for name in sorted(profile)),
         topics=_topic_affinity(events, ratings, policy),
         newest_time=events[-1].event_time if events else 0,
+        mentioned=tuple(sorted(by_item.keys() - {interaction.item_id for interaction in told}))
+        if len(told) < len(by_item)
+        else (),
     )
 
 

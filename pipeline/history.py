@@ -45,7 +45,8 @@ class History:
 
     def without_item(self, view: UserView, item_id: str) -> UserView:
         """A user's view as if there had been no event about an item; what it lacks already stays away."""
-        left = {interaction.item_id for interaction in view.interactions} - {item_id}
+        left = {one.item_id for one in view.interactions} | set(view.mentioned)
+        left.discard(item_id)
         events = self.events[view.user_id]
         kept = [event for event in events if not event.item_id or event.item_id in left]
         return view_events(view.user_id, kept, self.policy)

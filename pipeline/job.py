@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tempfile
 import time
 from collections.abc import Iterator
@@ -62,7 +63,8 @@ def run_job(config: JobConfig, options: PipelineOptions) -> RunReport:
     score_feedback = scorer_of(config)
     run_id = new_run_id()
     started = time.monotonic()
-    with prepare_output(config.output, run_id, config.if_exists), _index_root(config.output) as root:
+    output = prepare_output(config.output, run_id, config.if_exists)
+    with output, _index_root(config.output) as root, _rare_collections():
         pipeline = beam.Pipeline(options=options)
         build_job(pipeline, config, score_feedback, run_id, root)
         pipeline.run().wait_until_finish()
@@ -76,6 +78,17 @@ def run_job(config: JobConfig, options: PipelineOptions) -> RunReport:
         index=read_pointer(local_path(config.output)) if is_local(config.output) else None,
         seconds=time.monotonic() - started,
     )
+
+
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Records form no cycles, and looking for garbage cycles among them took a sixth of a run."""
+    before = gc.get_threshold()
+    gc.set_threshold(50_000, 20, 50)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 @contextmanager

@@ -29,17 +29,19 @@ ORDER BY user_id, rank
 LIMIT 20;""",
     ),
     Query(
-        "Which feedback put an item there? One row per cited event, with what its words said.",
+        "Which feedback put an item there? One row per reason, with what the cited events said.",
         """\
-WITH evidence AS (
-    SELECT user_id, item_id, reason.code, reason.contribution, unnest(reason.event_ids) AS event_id
-    FROM (SELECT user_id, item_id, unnest(reasons) AS reason FROM 'recommendations_latest/*.parquet')
+WITH why AS (
+    SELECT user_id, item_id, unnest(reasons) AS reason FROM 'recommendations_latest/*.parquet'
 )
-SELECT e.user_id, e.item_id AS listed, e.code, round(e.contribution, 3) AS contribution,
-       f.kind, f.item_id AS about, f.rating, round(f.polarity, 2) AS polarity
-FROM evidence AS e
-JOIN 'scored_feedback/*.parquet' AS f ON f.user_id = e.user_id AND f.event_id = e.event_id
-ORDER BY abs(e.contribution) DESC, e.user_id, e.item_id, e.event_id
+SELECT w.user_id, w.item_id AS listed, w.reason.code, round(w.reason.contribution, 3) AS contribution,
+       any_value(f.item_id) AS about, list(f.kind ORDER BY f.event_time, f.event_id) AS kinds,
+       round(avg(f.rating), 2) AS rating, round(avg(f.polarity), 2) AS polarity
+FROM why AS w
+JOIN 'scored_feedback/*.parquet' AS f
+  ON f.user_id = w.user_id AND list_contains(w.reason.event_ids, f.event_id)
+GROUP BY w.user_id, w.item_id, w.reason
+ORDER BY abs(w.reason.contribution) DESC, w.user_id, w.item_id, w.reason.code
 LIMIT 20;""",
     ),
     Query(

@@ -132,6 +132,7 @@ _SCHEMA = pa.schema(
     [
         ("user", pa.string()), ("interactions", pa.large_list(_INTERACTION)),
         ("queries", pa.large_list(_QUERY)), ("topics", pa.large_list(_TOPIC)),
+        ("mentioned", pa.large_list(pa.string())),
     ]
 )  # fmt: skip
 
@@ -141,12 +142,14 @@ def encode_log(views: Sequence[UserView]) -> bytes:
     interactions = [one for view in views for one in view.interactions]
     queries = [one for view in views for one in view.queries]
     topics = [one for view in views for one in view.topics]
+    mentioned = pa.array([one for view in views for one in view.mentioned], pa.string())
     table = pa.Table.from_arrays(
         [
             pa.array([view.user_id for view in views], pa.string()),
             _nested(views, lambda view: len(view.interactions), _interactions(interactions)),
             _nested(views, lambda view: len(view.queries), _queries(queries)),
             _nested(views, lambda view: len(view.topics), _topics(topics)),
+            _nested(views, lambda view: len(view.mentioned), mentioned),
         ],
         schema=_SCHEMA,
     )
@@ -204,7 +207,8 @@ def merge_logs(blobs: Iterable[bytes]) -> InteractionLog:
     interactions, owner = _rows(table["interactions"], users)
     queries, query_owner = _rows(table["queries"], users)
     topics, topic_owner = _rows(table["topics"], users)
-    items, item_ids = _codes(interactions.field("item"))
+    mentioned = _flat(table["mentioned"]).flatten()
+    items, item_ids = _codes(interactions.field("item"), mentioned)
     topic, topic_names = _codes(topics.field("topic"))
     order = _canonical_order(interactions, owner)
     return InteractionLog(
@@ -243,9 +247,9 @@ def _canonical_order(rows: pa.StructArray, owner: Ints) -> Ints:
     return np.asarray(pc.sort_indices(keys, sort_keys=by).to_numpy(), dtype=np.int64)
 
 
-def _codes(strings: pa.Array) -> tuple[Ints, tuple[str, ...]]:
-    """Each string's position among the sorted distinct ones, and these."""
-    names = pc.unique(strings)
+def _codes(strings: pa.Array, others: pa.Array | None = None) -> tuple[Ints, tuple[str, ...]]:
+    """Each string's position among the sorted distinct ones, `others` included, and these."""
+    names = pc.unique(strings if others is None else pa.concat_arrays([strings, others]))
     names = names.take(pc.sort_indices(names))
     codes = pc.index_in(strings, value_set=names)
     return np.asarray(codes.to_numpy(zero_copy_only=False), dtype=np.int64), tuple(names.to_pylist())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -75,10 +76,34 @@ def test_equal_scores_get_their_average_rank_in_the_baselines() -> None:
     assert hits == {4: [0.0, 0.0], 5: [0.0, 1.0], 8: [1.0, 1.0]}
 
 
+def test_every_ranking_is_measured_for_coverage_and_novelty() -> None:
+    # Everybody has the first, most the second, few the rest: popularity shows the same few to all.
+    views = [
+        view(
+            f"u{n:02d}", tuple(interaction(f"i{(n * place) % 12:02d}", n * 10 + place) for place in range(4))
+        )
+        for n in (1, 2, 3, 5, 7, 8, 9, 10, 11)
+    ]
+    ours, popularity, nearest = evaluate_leave_last_out(views, k=2).rows
+    for row in (ours, popularity, nearest):
+        assert 0 < row.coverage <= 1
+        assert row.novelty is not None and row.novelty >= 0
+    assert popularity.coverage < nearest.coverage
+    assert popularity.novelty is not None and nearest.novelty is not None
+    assert popularity.novelty < nearest.novelty
+
+
+def test_an_item_that_was_only_shown_is_among_the_items_ranked() -> None:
+    views = _chains()
+    shown = [replace(views[0], mentioned=("shown",)), *views[1:]]
+    assert evaluate_leave_last_out(shown, k=3).items == evaluate_leave_last_out(views, k=3).items + 1
+
+
 def test_prequential_predicts_every_event_after_the_first_block_before_learning_it() -> None:
     views = _chains()
     report = evaluate_prequential(views, k=3, refits=4)
     assert report.predictions == 240
+    assert [row.name for row in report.rows] == ["livelist", "popularity", "item-kNN"]
     assert report.rows[0].hit_rate > report.rows[1].hit_rate
     with pytest.raises(ValueError, match="cannot be cut into 11 blocks"):
         evaluate_prequential(views[:1])

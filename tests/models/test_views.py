@@ -114,3 +114,13 @@ def test_a_view_never_cites_what_it_did_not_accept(events: list[CompactEvent]) -
 def test_an_unknown_policy_is_refused() -> None:
     with pytest.raises(ValueError, match="missing_rating must be one of none, drop"):
         ViewPolicy(missing_rating="guess")
+
+
+def test_an_item_that_was_only_shown_is_mentioned_and_no_interaction() -> None:
+    shown = [
+        compact(ScoredFeedback(FeedbackEvent(f"s{n}", "ann", "impression", START + n, item_id=item)))
+        for n, item in enumerate(("scarf", "coat"))
+    ]
+    view = view_user("ann", join([*shown, review(5, 4.0)], 10), POLICY, START, TTL)
+    assert [one.item_id for one in view.interactions] == ["coat"]
+    assert view.mentioned == ("scarf",)

@@ -53,7 +53,8 @@ def test_the_first_query_shows_each_rank_with_its_main_reason() -> None:
 
 
 def test_the_second_query_joins_a_reason_to_the_words_behind_it() -> None:
-    assert ("ann", "apron", "also_liked", 0.25, "review", "apron", 5.0, 0.5) in query(QUERIES[1].sql)
+    rows = [row for row in query(QUERIES[1].sql) if row[:2] == ("ann", "apron")]
+    assert [row[2:6] for row in rows] == [("also_liked", 0.25, "apron", ["review", "review"])]
 
 
 def test_the_last_query_closes_the_books() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,8 +84,10 @@ def test_a_damaged_file_is_refused_with_what_to_do(tmp_path: Path) -> None:
 
 
 def test_items_are_the_catalogue_and_what_feedback_mentions() -> None:
-    index = learn([view("u", (interaction("mentioned", 1),))], [Item("cold", title="New")])
-    assert [index.item_ids[item] for item in range(index.items)] == ["cold", "mentioned"]
+    only_shown = replace(view("v"), mentioned=("shown",))
+    index = learn([view("u", (interaction("mentioned", 1),)), only_shown], [Item("cold", title="New")])
+    assert [index.item_ids[item] for item in range(index.items)] == ["cold", "mentioned", "shown"]
+    assert index.arrays["users"].tolist() == [0, 1, 0]
     assert index.find("nowhere") == -1
     assert index.title("cold") == "New"
     assert index.title("mentioned") == "mentioned"
