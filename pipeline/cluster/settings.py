@@ -155,6 +155,8 @@ def _recovery(settings: ClusterSettings, root: Path) -> dict[str, object]:
         "heartbeat.interval": 2_000,
         "heartbeat.timeout": 30_000,
         "heartbeat.rpc-failure-threshold": 2,
+        "taskmanager.slot.timeout": "60 s",
+        "pekko.ask.timeout": "30 s",
         "restart-strategy.type": "exponential-delay",
         "restart-strategy.exponential-delay.initial-backoff": "1 s",
         "restart-strategy.exponential-delay.max-backoff": "20 s",
@@ -163,7 +165,10 @@ def _recovery(settings: ClusterSettings, root: Path) -> dict[str, object]:
         # The job outlives its JobManager: a new one finds it here.
         "high-availability.type": "zookeeper",
         "high-availability.zookeeper.quorum": f"127.0.0.1:{settings.zookeeper_port}",
-        "high-availability.zookeeper.client.session-timeout": 10_000,
+        # As long as a machine may be too busy to answer; a JobManager that died is replaced after it.
+        "high-availability.zookeeper.client.session-timeout": 15_000,
+        "high-availability.zookeeper.client.connection-timeout": 10_000,
+        "high-availability.zookeeper.client.tolerate-suspended-connections": True,
         "high-availability.storageDir": (root / "ha").as_uri(),
         "high-availability.cluster-id": "/livelist",
     }
