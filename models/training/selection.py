@@ -59,7 +59,10 @@ def uncertainty(
 def most_worth_labelling(
     tasks: Sequence[Task], given: Predictions, temperatures: Mapping[str, float], count: int
 ) -> list[tuple[int, float]]:
-    """The rows that the model doubts most with their uncertainty, near-copies left out."""
+    """The rows that the model doubts most with their uncertainty; near-copies only to fill up."""
     doubts = uncertainty(tasks, given, temperatures)
     order = np.argsort(-doubts, kind="stable").tolist()
-    return [(place, round(float(doubts[place]), 4)) for place in far_apart(given.embeddings, order, count)]
+    apart = set(far_apart(given.embeddings, order, count))
+    others = [place for place in order if place not in apart][: count - len(apart)]
+    chosen = sorted(apart | set(others), key=order.index)
+    return [(place, round(float(doubts[place]), 4)) for place in chosen]
