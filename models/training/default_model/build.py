@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -117,11 +118,13 @@ def export(
 
 
 def fuse(model: FeedbackModel, base: Base, table: Floats, examples: Sequence[Example]) -> Fusion:
-    """The fusion fitted on texts that neither the encoder nor the table learnt from."""
+    """The fusion fitted on texts that neither the encoder nor the table learnt from; sets weigh the same."""
     texts = labelled(examples, ()).encode(base.tokenizer(MAX_LENGTH))
     logits = predict(model, Collator(texts, default_device()), bf16=has_bf16(default_device())).logits
     scores, wide = score_texts(table, texts.texts)
-    return fit_fusion(logits[SENTIMENT], scores, wide, texts.targets[SENTIMENT])
+    counts = Counter(e.corpus for e in examples)
+    weights = np.array([1 / counts[e.corpus] for e in examples], np.float32)
+    return fit_fusion(logits[SENTIMENT], scores, wide, texts.targets[SENTIMENT], weights)
 
 
 def fused_reference(reference: Reference, table: Floats, fusion: Fusion) -> Reference:

@@ -33,7 +33,7 @@ from models.training.default_model.corpora import (  # noqa: E402
     undo_treebank,
     without_leaks,
 )
-from models.training.default_model.fusion import Fusion, fit_fusion  # noqa: E402
+from models.training.default_model.fusion import LEAST_TRUST, Fusion, fit_fusion  # noqa: E402
 from models.training.default_model.glossary import characters, first_rows, gloss  # noqa: E402
 from models.training.default_model.graph import fuse_ngrams, quantize_table  # noqa: E402
 from models.training.default_model.ngram_table import BUCKETS, fit_table, score_texts  # noqa: E402
@@ -128,10 +128,11 @@ def test_fusion_trusts_what_is_right() -> None:
     truth = random.integers(0, 2, 600)
     targets = np.eye(3, dtype=np.float32)[2 * truth]
     noise = random.normal(size=(600, 3)).astype(np.float32)
-    right = (4 * truth - 2 + random.normal(size=600)).astype(np.float32)
+    right = (2 * truth - 1 + random.normal(size=600) / 3).astype(np.float32)
     every = np.ones(600, np.float32)
-    assert fit_fusion(noise, right, every, targets).trust > 0.5
-    assert fit_fusion(noise, random.normal(size=600).astype(np.float32), every, targets).trust < 0.2
+    assert fit_fusion(noise, right, every, targets, every).trust > 1.5
+    assert fit_fusion(noise, -right, every, targets, every).trust == LEAST_TRUST
+    assert fit_fusion(noise, right, every, targets, every).scale < 0.3
 
 
 FUSION = Fusion(plain=0.9, scale=0.7, trust=0.4)
