@@ -284,7 +284,7 @@ def test_a_killed_job_that_starts_again_ends_with_the_lists_of_the_pure_core(
         (["--emit_history"], "--emit_history is for bounded runs"),
         (["--now", "2024-01-01"], "--now is for bounded runs"),
         (["--allowed_lateness_seconds", "5"], "all is late by the wall clock"),
-        (["--output", "gs://bucket/out"], "writes into a folder of this machine"),
+        (["--output", "gs://bucket/out"], "expected one folder of the tables"),
     ],
 )
 def test_what_an_endless_run_cannot_do_is_refused_with_the_reason(

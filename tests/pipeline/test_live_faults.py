@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import random
 import shutil
@@ -100,9 +101,10 @@ def test_a_job_that_is_killed_again_and_again_ends_with_the_oracles_lists(
             append(events / f"more{attempt}.jsonl", *burst(10 * attempt + part, 12))
             time.sleep(chance.uniform(0.05, 0.4))
         assert signalled(job, signal.SIGKILL)[0] == -signal.SIGKILL
-    append(events / "log.jsonl", *burst(99, 20), "not json\n")
+    last: Event = burst(1, 1)[0] | {"event_id": "last", "user_id": "last"}
+    append(events / "log.jsonl", *burst(99, 20), "not json\n", last)
     job = launched(arguments)
-    await_that(lambda: "user19" in {row[0] for row in current_lists(output)} or job.poll() is not None, 120)
+    await_that(lambda: "last" in {row[0] for row in current_lists(output)} or job.poll() is not None, 120)
     code, _, err = signalled(job, signal.SIGINT)
     assert code == 0, err
     assert current_lists(output) == expected_lists(index, [events], K, scorer)
@@ -252,6 +254,7 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_serves(
         append(events / "log.jsonl", *burst(3, 30))
     newest = max((output / ".state" / "checkpoints").glob("[0-9]*"))
     (newest / "users.arrow").write_bytes(b"spoiled")
+    caplog.set_level(logging.ERROR)  # commands that ran in this process before may have silenced it
     with live_run(events, output, reindex_every_seconds=0):
         append(events / "log.jsonl", *burst(4, 30))
     assert "is damaged, the one before it serves" in caplog.text
