@@ -135,13 +135,30 @@ def drain(settings: ClusterSettings, name: str, seconds: float = _STOP_SECONDS) 
     job, rest = load_job(settings, name), FlinkRest(settings.rest)
     (job_folder(settings, name) / DRAIN).touch()
     deadline = time.monotonic() + seconds
-    while (state := job_state(rest, job.flink_id)) not in ENDED:
-        if time.monotonic() > deadline:
-            raise DeploymentError(f"job {name} is {state}, not drained within {seconds:.0f} s; it goes on")
-        time.sleep(0.2)
+    _await_drained(rest, job, deadline)
+    if job_state(rest, job.flink_id) not in ENDED:
+        rest.cancel(job.flink_id)
+        _await_ended(rest, job)
     forget_process(settings, _steward(name))
-    if state != "FINISHED":
+    if (state := job_state(rest, job.flink_id)) == "FAILED":
         raise DeploymentError(f"job {name} ended as {state}: {last_exception(rest, job.flink_id)}")
+
+
+def _await_drained(rest: FlinkRest, job: FlinkJob, deadline: float) -> None:
+    """Until everything was read and is on disk.
+
+    Beam's first step never ends where checkpoints are taken, and so no job with an end of input does: the
+    last watermark tells that all was read, and two more checkpoints that no bundle is open.
+    """
+    checkpoints = None
+    while job_state(rest, job.flink_id) not in ENDED:
+        if time.monotonic() > deadline:
+            raise DeploymentError(f"job {job.plan.name} is not drained in time; it goes on")
+        if checkpoints is None and rest.all_is_read(job.flink_id):
+            checkpoints = rest.completed_checkpoints(job.flink_id)
+        if checkpoints is not None and rest.completed_checkpoints(job.flink_id) >= checkpoints + 2:
+            return
+        time.sleep(0.2)
 
 
 def savepoint(settings: ClusterSettings, name: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from models.errors import DeploymentError
 
 _TIMEOUT_SECONDS: Final = 10.0
+_END_OF_TIME: Final = 2**63 - 1  # Flink's last watermark
 
 
 class FlinkRest:
@@ -44,6 +45,18 @@ class FlinkRest:
             return float(found[0]["value"])
         except (LookupError, ValueError, TypeError):
             return None
+
+    def all_is_read(self, job: str) -> bool:
+        """Whether every step of a job has been told that nothing more will come: its sources have ended."""
+        ends: list[bool] = []
+        for vertex in self.get(f"/jobs/{job}")["vertices"]:
+            told: Any = self.get(f"/jobs/{job}/vertices/{vertex['id']}/watermarks")
+            ends += [int(each["value"]) == _END_OF_TIME for each in told]
+        return bool(ends) and all(ends)
+
+    def completed_checkpoints(self, job: str) -> int:
+        """Of this attempt to run a job and those before it."""
+        return int(self.get(f"/jobs/{job}/checkpoints")["counts"]["completed"])
 
     def cancel(self, job: str) -> None:
         """Ends a job, keeping its last checkpoint."""
