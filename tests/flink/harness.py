@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from models.errors import DeploymentError
 from models.ranking.index import read_pointer
+from models.records import CONTROL_KINDS, FeedbackEvent
 from pipeline.cluster.cluster import ClusterPlan, down, up
 from pipeline.cluster.keeper import RUNNING
 from pipeline.cluster.processes import saved
@@ -137,17 +138,22 @@ class Scenario:
 
     def unaccounted(self) -> list[str]:
         """Distinct positions that stand nowhere: neither accepted, nor rejected, nor repeated."""
-        tables = ("scored_feedback", "dead_letters", "quarantine")
-        told = {position for table in tables for position in self.positions(table)}
+        told = {
+            position
+            for table in ("scored_feedback", "dead_letters", "quarantine")
+            for position in self.positions(table)
+        }
         rows = pq.read_table(self.output / "scored_feedback", columns=["event_id", "user_id"]).to_pylist()
         accepted = {(row["user_id"], row["event_id"]) for row in rows}
-        missing = []
-        for event in read_feedback(followed_files([str(self.inputs)])):
-            known = event.source_position in told
-            repeated = (getattr(event, "user_id", ""), getattr(event, "event_id", "")) in accepted
-            if not known and not repeated:
-                missing.append(event.source_position)
-        return missing
+        read = list(read_feedback(followed_files([str(self.inputs)])))
+        events = [event for event in read if isinstance(event, FeedbackEvent)]
+        said = {_content(event) for event in events if (event.user_id, event.event_id) in accepted}
+        for event in events:
+            repeated = (event.user_id, event.event_id) in accepted or (event.text and _content(event) in said)
+            # Rows of `scored_feedback` are what counts: what commands the state has none.
+            if repeated or event.kind in CONTROL_KINDS:
+                told.add(event.source_position)
+        return [event.source_position for event in read if event.source_position not in told]
 
     def positions(self, table: str) -> list[str]:
         """Source positions of a table."""
@@ -155,6 +161,10 @@ class Scenario:
             "source_position"
         ].to_pylist()
         return found
+
+
+def _content(event: FeedbackEvent) -> tuple[str, str, str | None, str | None]:
+    return event.user_id, event.kind, event.item_id, event.text
 
 
 def hard_log(seed: int = 7, users: int = 20) -> list[Event]:
