@@ -21,9 +21,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
-from models.adapters.base import RawRecord, length_and_hash
-from models.adapters.framing import START_BYTES
+from models.adapters.base import RawRecord
 from models.errors import OutputError
+from pipeline.connectors.messages import record_of
 from pipeline.growing_files import Place, Split
 
 SEGMENT_BYTES: Final = 16 << 20
@@ -166,11 +166,7 @@ def _record(line: bytes, name: str, limit: int) -> RawRecord:
         except binascii.Error:
             payload = b""
     where = position.decode("utf-8", "replace")
-    if len(payload) <= limit:
-        return payload, where, b"", ""
-    fault = f"too_long: expected at most {limit} bytes a record, got {len(payload)}; see --max_record_bytes"
-    described = length_and_hash(len(payload), hashlib.sha256(payload).hexdigest()).encode()
-    return payload[:START_BYTES], where, described, fault
+    return record_of(payload, where, limit)
 
 
 def _line(message: Message) -> bytes:
