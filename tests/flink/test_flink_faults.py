@@ -23,7 +23,7 @@ from tests.flink.harness import (
     kill_python_worker,
 )
 
-pytestmark = [pytest.mark.java]
+pytestmark = [pytest.mark.flink]
 
 
 @pytest.fixture(scope="module")
