@@ -222,6 +222,9 @@ def _beam_options(settings: ClusterSettings, plan: FlinkPlan, savepoint_path: st
         "--streaming",
         f"--parallelism={plan.parallelism}",
         f"--max_parallelism={_MAX_PARALLELISM}",
+        # Which steps Flink chains depends on the parallelism, and the names of their states on the chains:
+        # without chains a savepoint fits any parallelism. Beam's flag turns off what is on by default.
+        "--operator_chaining",
         # At its default of 1000 ms some starts gave no output at all.
         f"--max_bundle_time_mills={plan.bundle_millis}",
         f"--max_bundle_size={plan.bundle_size}",
