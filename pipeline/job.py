@@ -84,7 +84,7 @@ def run_job(config: JobConfig, options: PipelineOptions) -> RunReport:
 def _rare_collections() -> Iterator[None]:
     """Records form no cycles, and looking for garbage cycles among them took a sixth of a run."""
     before = gc.get_threshold()
-    gc.set_threshold(50_000, 20, 50)
+    gc.set_threshold(20_000, 10, 10)
     try:
         yield
     finally:
