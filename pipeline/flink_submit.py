@@ -11,7 +11,6 @@ import json
 import os
 import pickle
 import re
-import shutil
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
@@ -312,8 +311,3 @@ def _save(folder: Path, job: FlinkJob) -> None:
     partial.touch(0o600)
     partial.write_text(json.dumps(asdict(job), indent=1) + "\n")
     os.replace(partial, folder / _JOB)
-
-
-def forget_job(settings: ClusterSettings, name: str) -> None:
-    """Deletes what a job's folder remembers; its tables and savepoints stay."""
-    shutil.rmtree(job_folder(settings, name), ignore_errors=True)

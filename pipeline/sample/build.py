@@ -60,11 +60,6 @@ def simulate(articles: list[Article], users: int, texts: int, random: Random) ->
     return write_flaws(lines, diary)
 
 
-def _delay(random: Random) -> float:
-    """Seconds between an event and its arrival: now and then up to two hours."""
-    return random.uniform(0, 7_200) if random.random() < 0.03 else 0.0
-
-
 def item_line(article: Article) -> Line:
     """An article as a line of items.jsonl."""
     return {
