@@ -10,26 +10,18 @@ from pathlib import Path
 
 import apache_beam as beam
 
-from models.accounting import DEAD_LETTERED, Accounting
 from models.adapters.base import RawRecord
 from models.errors import UsageError
-from models.records import DeadLetter
-from models.tables import QualityRow
-from models.times import wall_clock
 from pipeline.config import JobConfig
 from pipeline.connectors.registry import make_sink, make_source
 from pipeline.connectors.unbounded import read_pulled
-from pipeline.connectors.uris import is_connector
 from pipeline.connectors.write_to_sink import WriteToSinks
+from pipeline.endless import endless_tables, sorted_inputs
 from pipeline.flink_source import DRAIN, follow_on_cluster
 from pipeline.growing_files import check_followed
 from pipeline.inputs import check_inputs
-from pipeline.job import recommender_config
 from pipeline.output_folder import is_local
-from pipeline.recommender import build_live_recommender
 from pipeline.snapshots import WriteStream
-from transforms.clean_feedback import CleanFeedback
-from transforms.parse_feedback import ParseFeedback
 
 
 def check_flink(config: JobConfig) -> None:
@@ -54,12 +46,6 @@ def check_flink(config: JobConfig) -> None:
         check_inputs(config.items)
 
 
-def sorted_inputs(config: JobConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The inputs that are files, and those that are pulled."""
-    pulled = tuple(part for part in config.inputs if is_connector(part))
-    return tuple(part for part in config.inputs if part not in pulled), pulled
-
-
 def build_flink(
     pipeline: beam.Pipeline,
     config: JobConfig,
@@ -76,33 +62,7 @@ def build_flink(
     records = _read(pipeline, config, job_folder, poll_seconds)
     if spread:
         records = records | "SpreadRecords" >> beam.Reshuffle()
-    parsed = records | "ParseFeedback" >> ParseFeedback(cleaning=config.cleaning)
-    cleaned = parsed.events | "CleanFeedback" >> CleanFeedback(config.cleaning)
-    made = build_live_recommender(
-        cleaned.events,
-        score_feedback,
-        recommender_config(config),
-        config.refresh_every_seconds,
-        panes_of_bundles=True,
-    )
-    failed = made["dead_letters"] | "CountFailed" >> beam.Map(_count_dead_letter)
-    counts = {
-        "Parsed": parsed.accounting,
-        "Cleaned": cleaned.accounting,
-        "Failed": failed,
-        "Joined": made["accounting"],
-        "Held": made["suppressed"],
-    }
-    writes = {
-        "Lists": {name: made[name] for name in ("recommendations", "scored_feedback")},
-        "Unread": {"dead_letters": parsed.dead_letters, "quarantine": parsed.quarantine},
-        "Unclean": {"dead_letters": cleaned.dead_letters, "quarantine": cleaned.quarantine},
-        "Unfit": {"dead_letters": made["dead_letters"], "quarantine": made["quarantine"]},
-    }
-    for name, counted in counts.items():
-        rows = counted | f"Tell{name}" >> beam.Map(_quality_row)
-        writes[f"Counts{name}"] = {"quality": rows}
-    # Written where it is made: a step that gathered one table from all its makers would cost a shuffle.
+    writes = endless_tables(records, config, score_feedback)
     for name, tables in writes.items():
         tables | f"Write{name}" >> WriteStream(config.output, run_id)
         if config.sinks:
@@ -127,14 +87,3 @@ def _read(
         )
         sources.append(pipeline | f"PullFeedback{number}" >> pull)
     return sources[0] if len(sources) == 1 else sources | "AllFeedback" >> beam.Flatten()
-
-
-def _count_dead_letter(letter: DeadLetter) -> tuple[str, int]:
-    return DEAD_LETTERED + letter.error_code, 1
-
-
-def _quality_row(counted: tuple[str, int]) -> QualityRow:
-    """What one bundle counted; a bundle that ran again after a fault counts again."""
-    now = wall_clock()
-    (row, _) = Accounting(dict([counted])).rows()
-    return QualityRow(row.check, row.value, now, now)
