@@ -74,7 +74,7 @@ class LiveReport:
     failed_snapshots: int
     rebuilds: int  # of the index, the first included
     failed_rebuilds: int
-    freshness: tuple[float, float, float] | None  # seconds from arrival to list, at most: p50, p95, p99
+    freshness: tuple[float, ...] | None  # seconds from arrival to list, at most: p50, p95, p99
     unfinished: tuple[str, ...]  # files whose last line had no end, which was not read
     index: Path | None
     seconds: float
@@ -194,7 +194,7 @@ def run_live(
             failed_snapshots=tables.failures,
             rebuilds=indexer.rebuilds,
             failed_rebuilds=indexer.failures,
-            freshness=run.state.freshness_quantiles(),
+            freshness=run.state.freshness.recent_quantiles(),
             unfinished=run.state.unfinished,
             index=read_pointer(output),
             seconds=time.monotonic() - started,
@@ -207,6 +207,8 @@ def _start(run: LiveRun, running: ExitStack, output: Path) -> tuple[LiveTables, 
     running.enter_context(prepare_local(output, run.run_id, _allowed(config, state_dir)))
     running.enter_context(sole_owner(state_dir))
     begun = take_up(config, run.run_id, state)
+    store = live_store(run.run_id)
+    state.unlisted = lambda: bool(store.relist)
     _feed(run, running, state_dir)
     spools = _pull(run, running, state_dir)
     _follow(run, begun, spools)

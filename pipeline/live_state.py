@@ -8,19 +8,20 @@ reader waits for its first record, is a picture of the whole run taken.
 from __future__ import annotations
 
 import threading
-from collections import Counter, deque
+import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from models.records import MICROS_PER_SECOND, Micros, TopK
+from models.records import Micros, TopK
 from models.tables import ScoredRow
 from models.trends import TrendKey, TrendSum, merge_trends, trend_parts
 from pipeline.growing_files import Place
+from pipeline.live_freshness import EventFreshness
 
 TRENDS_LATE: Final = "note.too_late_for_trends"  # accepted feedback whose window is no longer summed
-_SAMPLES: Final = 20_000  # lists whose freshness is remembered
 
 
 class Done(NamedTuple):
@@ -41,13 +42,15 @@ class LiveState:
     stop: threading.Event = field(default_factory=threading.Event)
     started: threading.Event = field(default_factory=threading.Event)  # files are followed from now on
     caught_up: threading.Event = field(default_factory=threading.Event)  # all that was there is in lists
-    freshness: deque[float] = field(default_factory=lambda: deque(maxlen=_SAMPLES))  # seconds
+    freshness: EventFreshness = field(default_factory=EventFreshness)
     lists: int = 0
+    busy_seconds: float = 0.0  # in bundles, from their first record on
     snapshot_time: float | None = None  # seconds since 1970
     unfinished: tuple[str, ...] = ()  # files whose last line has no end, at the drain
     on_list: Callable[[TopK], None] | None = None  # is told each list, in the engine's thread
     indexed: frozenset[str] = frozenset()  # the items that the newest index knows
     new_items: set[str] = field(default_factory=set)  # of accepted feedback, that it does not
+    unlisted: Callable[[], bool] = lambda: False  # whether users have no list, for no item is known
     outboxes: tuple[Path, ...] = ()  # of the sinks, which get each shard
     bundle: int = 1  # the number of the one that runs
     moved: int = 0  # the last one that read something
@@ -85,6 +88,7 @@ class LiveState:
 
     def begin_bundle(self, cursor: Mapping[str, Place]) -> None:
         """The bundle before is done: what it counted counts. `cursor` is how far it has read."""
+        self._note_served()
         with self._lock:
             self._done.update(self._open)
             self._open = Counter()
@@ -95,6 +99,13 @@ class LiveState:
             self.bundle += 1
             self._boundary.notify_all()
         self.between_bundles()
+
+    def _note_served(self) -> None:
+        if self._bundle_began:
+            now = time.time()
+            self.busy_seconds += max(0.0, now - self._bundle_began)
+            self.freshness.served(self._rows, self._bundle_began, now, self.unlisted())
+            self._bundle_began = 0.0
 
     def between_bundles(self) -> None:
         """Called by the reader where no bundle has work in hand: takes the picture that was asked for."""
@@ -163,22 +174,10 @@ class LiveState:
         self._bundle_began = self.last_read = at
 
     def listed(self, made: TopK) -> None:
-        """A list came out; it is as fresh as the bundle's first record is old, or fresher."""
+        """A list came out."""
         self.lists += 1
-        self.freshness.append(made.emitted_time / MICROS_PER_SECOND - self._bundle_began)
         if self.on_list is not None:
             self.on_list(made)
-
-    def freshness_quantiles(self) -> tuple[float, float, float] | None:
-        """Half of the recent lists were at most so many seconds old when they came out; 95%; 99%."""
-        samples = sorted(self.freshness.copy())
-        if not samples:
-            return None
-        return (
-            samples[len(samples) // 2],
-            samples[len(samples) * 95 // 100],
-            samples[len(samples) * 99 // 100],
-        )
 
     def books(self) -> Counter[str]:
         """What the bundles that are done did with their records: code -> count."""

@@ -18,10 +18,13 @@ from typing import Final, NamedTuple
 from models.errors import UsageError
 from models.ranking.index import read_pointer
 from pipeline.live import LiveRun
+from pipeline.live_freshness import BOUNDS, AgeHistogram
 from pipeline.output_folder import local_path
 from transforms.live_store import live_store
 from transforms.score_late import score_queue
 
+#: The label that a sample has its name by, where that is not its family's.
+NAME: Final = "__name__"
 _HOST: Final = "127.0.0.1"
 _TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -30,7 +33,7 @@ class Metric(NamedTuple):
     """One family: its samples are (labels, value)."""
 
     name: str
-    kind: str  # counter or gauge
+    kind: str  # counter, gauge or histogram
     help: str
     samples: list[tuple[dict[str, str], float]]
 
@@ -47,14 +50,24 @@ def metrics_of(run: LiveRun) -> Iterator[Metric]:
     )
     yield _one("livelist_lists_total", "counter", "Lists that were refreshed by this process.", state.lists)
     yield _one("livelist_bundles_total", "counter", "Bundles that are done, restarts included.", state.bundle)
-    fresh = state.freshness_quantiles()
+    fresh = state.freshness.recent_quantiles()
     places = ("0.5", "0.95", "0.99")
     yield Metric(
         "livelist_freshness_seconds",
         "gauge",
-        "From the arrival of feedback to its list, of recent lists.",
+        "From the arrival of feedback to its list, at most, of recent feedback.",
         [({"quantile": place}, value) for place, value in zip(places, fresh or (), strict=bool(fresh))],
     )
+    yield Metric(
+        "livelist_event_freshness_seconds",
+        "histogram",
+        "From the time of an event to the list that takes it in: written, or found to show nothing new.",
+        [
+            *_of_ages("behaviour", state.freshness.behaviour),
+            *_of_ages("words", state.freshness.words),
+        ],
+    )
+    yield _one("livelist_bundle_seconds_total", "counter", "Time in bundles.", state.busy_seconds)
     yield _one("livelist_users", "gauge", "Users with a state.", len(store.states))
     yield _one("livelist_lists_held_back", "gauge", "Lists that show nothing new.", len(store.waiting))
     yield _one("livelist_text_vectors", "gauge", "Texts whose vectors are kept.", len(store.vectors))
@@ -64,6 +77,16 @@ def metrics_of(run: LiveRun) -> Iterator[Metric]:
     yield from _of_sinks(run)
     yield _one("livelist_resident_bytes", "gauge", "Memory of this process.", resident_bytes())
     yield _one("process_cpu_seconds_total", "counter", "Processor time of this process.", time.process_time())
+
+
+def _of_ages(feedback: str, ages: AgeHistogram) -> Iterator[tuple[dict[str, str], float]]:
+    """Samples of a histogram, which go by names of their own."""
+    counts, told = ages.cumulative(), {"feedback": feedback}
+    name = "livelist_event_freshness_seconds"
+    for bound, count in zip((*BOUNDS, "+Inf"), counts, strict=True):
+        yield {NAME: f"{name}_bucket", "le": str(bound)} | told, count
+    yield {NAME: f"{name}_sum"} | told, ages.seconds
+    yield {NAME: f"{name}_count"} | told, counts[-1]
 
 
 def _of_lane(run: LiveRun) -> Iterator[Metric]:
@@ -152,8 +175,10 @@ def rendered(metrics: Iterator[Metric]) -> str:
     for metric in metrics:
         lines += [f"# HELP {metric.name} {metric.help}", f"# TYPE {metric.name} {metric.kind}"]
         for labels, value in metric.samples:
-            pairs = ",".join(f'{name}="{_escaped(text)}"' for name, text in labels.items())
-            lines.append(f"{metric.name}{{{pairs}}} {value}" if pairs else f"{metric.name} {value}")
+            told = {label: text for label, text in labels.items() if label != NAME}
+            pairs = ",".join(f'{label}="{_escaped(text)}"' for label, text in told.items())
+            name = labels.get(NAME, metric.name)
+            lines.append(f"{name}{{{pairs}}} {value}" if pairs else f"{name} {value}")
     return "\n".join(lines) + "\n"
 
 

@@ -100,7 +100,7 @@ def status_line(state: LiveState) -> str:
     parts = [f"{books['input']:,} events", f"{state.lists:,} lists"]
     if state.snapshot_time is not None:
         parts.append(f"tables {time.time() - state.snapshot_time:.0f} s old")
-    if (fresh := state.freshness_quantiles()) is not None:
+    if (fresh := state.freshness.recent_quantiles()) is not None:
         parts.append(f"freshness p50 {fresh[0]:.2f} s, p95 {fresh[1]:.2f} s, p99 {fresh[2]:.2f} s")
     doing = "draining" if state.stop.is_set() else "live" if state.caught_up.is_set() else "reading the log"
     return f"{doing}: {', '.join(parts)}"
