@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +26,6 @@ from pipeline.inputs import check_inputs
 from pipeline.output_folder import is_local, local_path, new_run_id
 from pipeline.progress import JOB_STAGES, PROGRESS, READING_ITEMS
 from pipeline.recommender import RecommenderConfig, build_recommender
-from pipeline.remote_output import send_index
 from pipeline.sinks import WriteTables, prepare_output
 from pipeline.tables_reader import last_published, read_accounting
 from transforms.score_feedback import ScoreFeedback
@@ -64,12 +62,10 @@ def run_job(config: JobConfig, options: PipelineOptions) -> RunReport:
     run_id = new_run_id()
     started = time.monotonic()
     output = prepare_output(config.output, run_id, config.if_exists)
-    with output, _index_root(config.output) as root, _rare_collections():
+    with output, _rare_collections():
         pipeline = beam.Pipeline(options=options)
-        build_job(pipeline, config, score_feedback, run_id, root)
+        build_job(pipeline, config, score_feedback, run_id)
         pipeline.run().wait_until_finish()
-        if not is_local(config.output):
-            send_index(Path(root), config.output)
     return RunReport(
         run_id=run_id,
         output=config.output,
@@ -89,16 +85,6 @@ def _rare_collections() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*before)
-
-
-@contextmanager
-def _index_root(output: str) -> Iterator[str]:
-    """Where the item index is built: it is memory-mapped, so beside remote tables it is a copy."""
-    if is_local(output):
-        yield str(local_path(output))
-        return
-    with tempfile.TemporaryDirectory(prefix="livelist-") as root:
-        yield root
 
 
 def _published_rows(output: str) -> dict[str, int]:
@@ -133,20 +119,16 @@ def view_policy(config: JobConfig) -> ViewPolicy:
 
 
 def build_job(
-    pipeline: beam.Pipeline,
-    config: JobConfig,
-    score_feedback: beam.PTransform,
-    run_id: str,
-    index_root: str,
+    pipeline: beam.Pipeline, config: JobConfig, score_feedback: beam.PTransform, run_id: str
 ) -> None:
-    """Source, recommender and sinks on one pipeline; the index is published below `index_root`."""
+    """Source, recommender and sinks on one pipeline; the index is published beside the tables."""
     ingested = ingest(pipeline, config)
     tables = build_recommender(
         ingested.events,
         ingested.items,
         ingested.accounting,
         score_feedback,
-        recommender_config(config, index_root),
+        recommender_config(config),
     )
     tables = with_rejects(tables, ingested)
     tables | "WriteTables" >> WriteTables(config.output, run_id, config.if_exists)
@@ -160,10 +142,10 @@ def with_rejects(tables: dict[str, beam.PCollection], ingested: Ingested) -> dic
     }
 
 
-def recommender_config(config: JobConfig, index_root: str | None = None) -> RecommenderConfig:
-    """The parts of the job's configuration that the recommender uses; the index is beside local tables."""
+def recommender_config(config: JobConfig) -> RecommenderConfig:
+    """The parts of the job's configuration that the recommender uses; the index is beside the tables."""
     return RecommenderConfig(
-        index_root=index_root or config.output,
+        index_root=str(local_path(config.output)) if is_local(config.output) else config.output,
         k=config.k,
         state=config.state,
         policy=view_policy(config),

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import tarfile
 import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -23,8 +22,6 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from models.errors import OutputError
-from models.pointer import POINTER
-from models.ranking.store import read_pointer
 from models.tables import TABLES
 from pipeline.file_systems import why_not
 from pipeline.output_folder import (
@@ -139,20 +136,6 @@ def remote_receipts(output: str) -> Published | None:
         return None
     with open_file(found[0]) as file:
         return read_receipts(file.read())
-
-
-def send_index(root: Path, output: str) -> None:
-    """Sends the index that is published below `root` as one archive, then its pointer; older ones go."""
-    directory = read_pointer(root)
-    if directory is None:
-        return
-    home = FileSystems.join(output, "index")
-    archive, pointer = FileSystems.join(home, f"{directory.name}.tar"), FileSystems.join(home, POINTER)
-    before = list_files(FileSystems.join(home, "**"))
-    with FileSystems.create(archive) as file, tarfile.open(fileobj=file, mode="w|") as packed:
-        packed.add(directory, directory.name)
-    _send(directory.parent / POINTER, pointer)
-    delete_all([path for path in before if path not in (archive, pointer)])
 
 
 def open_file(path: str) -> BinaryIO:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import itertools
 import secrets
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -21,12 +23,13 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from models.ranking.config import IndexConfig
-from models.ranking.index import build_index, publish_index
+from models.ranking.index import build_index
 from models.ranking.log import encode_log
 from models.records import Item, Micros
 from models.state import StateConfig
 from models.text import clean_text, text_hash
 from models.views import UserView, ViewPolicy, view_user
+from transforms.index_archive import is_remote, publish
 from transforms.update_state import UserRefresh
 
 _LOG: Final = "log"
@@ -39,7 +42,7 @@ TextVector = tuple[int, str, bytes]
 
 @dataclass
 class BuildIndex(beam.PTransform):
-    """Refreshes, items, text vectors and the clock -> PCollection[str]: the published directory.
+    """Refreshes, items, text vectors and the clock -> PCollection[str]: where it is, for `index_folder`.
 
     Takes a dict of PCollections: `refreshes` (UserRefresh), `items` (Item), `text_vectors`
     (text hash, model version, float16 bytes), and `clock`, a one-element PCollection of
@@ -174,6 +177,16 @@ class _LearnAndPublish(beam.DoFn):
                 logs.append(part)
             elif tag == _VECTORS:
                 vectors.extend(unpack_vectors(part))
-        build = Path(self._root) / "index" / f".build-{secrets.token_hex(6)}"
-        build_index(logs, items, owned_vectors(vectors, items), self._config, clock, build)
-        yield str(publish_index(Path(self._root), build))
+        with _building(self._root) as build:
+            build_index(logs, items, owned_vectors(vectors, items), self._config, clock, build)
+            yield publish(self._root, build)
+
+
+@contextmanager
+def _building(root: str) -> Iterator[Path]:
+    """Where an index is built: beside the local ones, so that it moves there in one step."""
+    if not is_remote(root):
+        yield Path(root) / "index" / f".build-{secrets.token_hex(6)}"
+        return
+    with tempfile.TemporaryDirectory(prefix="livelist-") as scratch:
+        yield Path(scratch, "build")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import apache_beam as beam
 from apache_beam.transforms.window import GlobalWindows
@@ -14,6 +13,7 @@ from models.quality import QualitySum, index_rows, merge_quality, quality_part, 
 from models.ranking.index import read_manifest
 from models.records import MICROS_PER_SECOND, Micros
 from models.tables import QualityRow, ScoredRow
+from transforms.index_archive import index_folder
 
 
 @dataclass
@@ -61,5 +61,5 @@ def _tell_checks(
     return quality_rows(total, window)
 
 
-def _describe_index(directory: str) -> list[QualityRow]:
-    return index_rows(read_manifest(Path(directory)).meta)
+def _describe_index(place: str) -> list[QualityRow]:
+    return index_rows(read_manifest(index_folder(place)).meta)

@@ -6,7 +6,6 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final, NamedTuple
 
 import apache_beam as beam
@@ -18,12 +17,13 @@ from models.errors import DeploymentError
 from models.lists import tombstone, top_k
 from models.pane import MOST_TRIGGERS
 from models.ranking.config import RankingConfig
-from models.ranking.index import ItemIndex, read_pointer
+from models.ranking.index import ItemIndex
 from models.ranking.ranker import rank
 from models.records import MICROS_PER_SECOND, Micros, TopK
 from models.state import StateConfig, UserState
 from models.times import wall_clock
 from models.views import RatingStatistics, UserView, ViewPolicy, view_user
+from transforms.index_archive import index_folder, published_folder
 from transforms.live_store import live_store
 from transforms.update_state import UserRefresh
 
@@ -175,7 +175,7 @@ class _RankBatches(_RankInBatches):
 
     def process(self, refresh: UserRefresh, index_directory: str, clock: Micros) -> Iterator[TopK]:
         if index_directory != self._directory:
-            self._directory, self._index = index_directory, ItemIndex.open(Path(index_directory))
+            self._directory, self._index = index_directory, ItemIndex.open(index_folder(index_directory))
         if self._history_seconds is not None and not refresh.erased:
             self._waiting.extend(history_requests(refresh, self._history_seconds))
         self._waiting.append(_Request(refresh, refresh.state, clock, refresh.window_end, False))
@@ -228,9 +228,13 @@ class _RankNewest(_RankInBatches):
     def start_bundle(self) -> None:
         super().start_bundle()
         now = wall_clock()
-        if self._polled is None or now - self._polled >= self._poll_micros:
+        if self._polled is None or now - self._polled >= self._poll_micros or self._asked():
             self._polled = now
             self._swap()
+
+    def _asked(self) -> bool:
+        """Whether what is published counts now, however short a time ago it was looked at."""
+        return False
 
     def _swap(self) -> None:
         self._index, _ = newer_index(self._root, self._index)
@@ -253,6 +257,9 @@ class _RankKept(_RankNewest):
     def setup(self) -> None:
         super().setup()
         self._store = live_store(self._run_id)
+
+    def _asked(self) -> bool:
+        return bool(self._store.relist)
 
     def _swap(self) -> None:
         self._index, refusal = newer_index(self._root, self._index)
@@ -287,7 +294,7 @@ class _RankKept(_RankNewest):
 
 def open_published(root: str) -> ItemIndex:
     """The published index; raises DeploymentError where there is none."""
-    directory = read_pointer(Path(root))
+    directory = published_folder(root)
     if directory is None:
         raise DeploymentError(f"no item index is published under {root}/index; make one with `livelist run`")
     return ItemIndex.open(directory)

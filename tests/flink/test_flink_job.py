@@ -18,8 +18,8 @@ from models.ranking.index import ItemIndex, read_pointer
 from pipeline.cli import flink as command
 from pipeline.cli.parsing import CommandParser
 from pipeline.config import JobConfig
-from pipeline.flink_index import learn_from_log, log_bytes
 from pipeline.endless import sorted_inputs
+from pipeline.flink_index import learn_from_log, log_bytes
 from pipeline.flink_job import check_flink
 from pipeline.flink_source import DRAIN, ClusterReader, FollowOnCluster, PlacesMark, PlacesMarkCoder
 from pipeline.flink_submit import FlinkJob, FlinkPlan, newest_state

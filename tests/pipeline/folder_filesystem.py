@@ -41,6 +41,9 @@ class FolderFileSystem(LocalFileSystem):
     def open(self, path: str, mime_type: str = "", compression_type: str = CompressionTypes.AUTO) -> object:
         return super().open(str(_real(path)), mime_type, compression_type)
 
+    def exists(self, path: str) -> bool:
+        return _real(path).exists()
+
     def delete(self, paths: list[str]) -> None:
         for path in paths:
             _real(path).unlink()
