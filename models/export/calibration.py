@@ -76,10 +76,10 @@ def choose_scales(bert: Bert, texts: Sequence[Sequence[int]]) -> tuple[LayerScal
     return tuple(
         LayerScales(
             qkv=choose_scale(np.concatenate([run[i].qkv for run in runs]), layer.qkv.weight),
-            feed_in=choose_scale(np.concatenate([run[i].feed_in for run in runs]), layer.feed_in.weight),
-            context_smooth=choose_scale(
+            context=choose_scale(
                 np.concatenate([run[i].context for run in runs]), layer.attention_output.weight
-            ).smooth,
+            ),
+            feed_in=choose_scale(np.concatenate([run[i].feed_in for run in runs]), layer.feed_in.weight),
         )
         for i, layer in enumerate(bert.layers)
     )

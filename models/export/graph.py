@@ -79,23 +79,19 @@ class StaticScale:
 class LayerScales:
     """How the inputs of one layer's matrices become uint8.
 
-    The attention's context and the second feed-forward's input are scaled token by token: what a word of
-    a very short text attends to, and a GELU's largest values, lie outside any range fixed beforehand.
+    The second feed-forward's input is scaled token by token: a GELU's largest values are ten times the
+    usual ones.
     """
 
     qkv: StaticScale
+    context: StaticScale
     feed_in: StaticScale
-    context_smooth: Floats  # divides each channel of the context
 
 
 # A gelu output lies in [-0.17, its token's maximum]; these levels keep both ends without clipping.
 FEED_ZERO = 32
 FEED_LEVELS = 255 - FEED_ZERO
 FEED_SMALLEST_MAXIMUM = 1.2
-# A context is about symmetric.
-CONTEXT_ZERO = 128
-CONTEXT_LEVELS = 127
-CONTEXT_SMALLEST_MAXIMUM = 1e-4
 
 
 def quantize_columns(weight: Floats) -> tuple[NDArray[np.int8], Floats]:
@@ -121,10 +117,7 @@ class QuantizedEncoder:
         self._texts = g.node("Concat", sizes, self._int(self.bert.hidden), axis=0)
         self._rows = self._int(-1, self.bert.hidden)
         tokens = g.node("ReduceProd", sizes, keepdims=1)
-        self._zeros = {
-            zero: g.node("Expand", g.constant(np.array([zero], np.uint8)), tokens)
-            for zero in (FEED_ZERO, CONTEXT_ZERO)
-        }
+        self._feed_zeros = g.node("Expand", g.constant(np.array([FEED_ZERO], np.uint8)), tokens)
         states = [g.node("Reshape", self._embed(ids), self._rows)]
         for layer, scales in zip(self.bert.layers, self.scales, strict=True):
             states.append(self._layer(states[-1], layer, scales))
@@ -152,7 +145,7 @@ class QuantizedEncoder:
     def _attention(self, x: str, layer: Layer, scales: LayerScales) -> str:
         """Values leave divided by the context's smoothing, so that rounding the context needs no product."""
         divide = np.ones(3 * layer.inner, np.float32)
-        divide[2 * layer.inner :] = scales.context_smooth
+        divide[2 * layer.inner :] = scales.context.smooth
         qkv = Linear(layer.qkv.weight / divide, layer.qkv.bias / divide)
         weight, column_scales = quantize_columns(qkv.weight * scales.qkv.smooth[:, None])
         g = self.graph
@@ -164,38 +157,36 @@ class QuantizedEncoder:
         return g.node("Reshape", context, self._int(-1, layer.inner))
 
     def _attention_output(self, context: str, layer: Layer, scales: LayerScales) -> str:
-        largest = self.graph.node("ReduceMax", self.graph.node("Abs", context), axes=[-1], keepdims=0)
-        steps = self._steps(largest, CONTEXT_LEVELS, CONTEXT_SMALLEST_MAXIMUM)
-        linear = layer.attention_output
-        smoothed = Linear(linear.weight * scales.context_smooth[:, None], linear.bias)
-        return self._token_matmul(context, steps, CONTEXT_ZERO, smoothed)
+        rounded = self.graph.node(
+            "QuantizeLinear", context, self._scale(scales.context), self._zero(scales.context)
+        )
+        return self._static_matmul(rounded, scales.context, layer.attention_output)
 
     def _feed_in(self, x: str, layer: Layer, scales: LayerScales) -> str:
-        g, scale = self.graph, scales.feed_in
-        weight, column_scales = quantize_columns(layer.feed_in.weight * scale.smooth[:, None])
+        return self._static_matmul(self._round(x, scales.feed_in), scales.feed_in, layer.feed_in)
+
+    def _static_matmul(self, rounded: str, scale: StaticScale, linear: Linear) -> str:
+        g = self.graph
+        weight, column_scales = quantize_columns(linear.weight * scale.smooth[:, None])
         return g.node(
-            "MatMulIntegerToFloat", self._round(x, scale), g.constant(weight), self._scale(scale),
-            g.constant(column_scales), self._zero(scale), "", g.constant(layer.feed_in.bias), domain=CONTRIB,
+            "MatMulIntegerToFloat", rounded, g.constant(weight), self._scale(scale),
+            g.constant(column_scales), self._zero(scale), "", g.constant(linear.bias), domain=CONTRIB,
         )  # fmt: skip
 
     def _feed_out(self, x: str, layer: Layer) -> str:
-        largest = self.graph.node("ReduceMax", x, axes=[-1], keepdims=0)
-        steps = self._steps(largest, FEED_LEVELS, FEED_SMALLEST_MAXIMUM)
-        return self._token_matmul(x, steps, FEED_ZERO, layer.feed_out)
-
-    def _steps(self, largest: str, levels: int, smallest: float) -> str:
-        """The distance of two levels of uint8, per token."""
-        g = self.graph
-        bounded = g.node("Max", largest, g.constant(np.float32(smallest)))
-        return g.node("Mul", bounded, g.constant(np.float32(1 / levels)))
-
-    def _token_matmul(self, x: str, steps: str, zero: int, linear: Linear) -> str:
-        g = self.graph
-        rounded = g.node("QuantizeLinear", x, steps, self._zeros[zero], axis=0)
+        """The distance of two levels of uint8 is each token's own."""
+        g, linear = self.graph, layer.feed_out
+        largest = g.node(
+            "Max",
+            g.node("ReduceMax", x, axes=[-1], keepdims=0),
+            g.constant(np.float32(FEED_SMALLEST_MAXIMUM)),
+        )
+        steps = g.node("Mul", largest, g.constant(np.float32(1 / FEED_LEVELS)))
         weight, scales = quantize_columns(linear.weight)
         product = g.node(
-            "MatMulIntegerToFloat", rounded, g.constant(weight), g.constant(np.float32(1)),
-            g.constant(scales), g.constant(np.uint8(zero)), domain=CONTRIB,
+            "MatMulIntegerToFloat", g.node("QuantizeLinear", x, steps, self._feed_zeros, axis=0),
+            g.constant(weight), g.constant(np.float32(1)), g.constant(scales),
+            g.constant(np.uint8(FEED_ZERO)), domain=CONTRIB,
         )  # fmt: skip
         scaled = g.node("Mul", product, g.node("Reshape", steps, self._int(-1, 1)))
         return g.node("Add", scaled, g.constant(linear.bias))

@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _report_sets(options.data, examples, present)
     checkpoint = options.run / "checkpoint"
     if not checkpoint.is_dir():
-        recipe = make_recipe(examples, options.steps, options.run / "wanted.npz")
+        recipe = make_recipe(examples, options.steps, options.run / "wanted.npz", options.start)
         train(recipe, options.run)
         save_checkpoint(checkpoint, recipe.model, recipe.base)
     artefact = export(checkpoint, examples, present, options.output)
@@ -75,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, required=True, help="folder of the artefact")
     parser.add_argument("--run", type=Path, default=Path("out/default_model"), help="folder of the training")
     parser.add_argument("--steps", type=int, default=STEPS, help=f"of 32 texts, by default {STEPS:,}")
+    parser.add_argument("--start", type=Path, help="checkpoint of this recipe to go on from, at lower rates")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="by default one a core")
     return parser
 

@@ -1,7 +1,7 @@
 """Short made-up texts of many domains: neither one domain nor one way of saying it is to be learnt by heart.
 
 What real sets lack: negated judgements, requests and questions that judge nothing, lukewarm verdicts, texts
-that mix the languages, and what is said of hotels, films or services in Chinese.
+that mix the languages, and what is said of hotels, films, cars or services in Chinese.
 """
 
 from __future__ import annotations
@@ -18,15 +18,31 @@ from models.training.default_model.corpora import NEGATIVE, NEUTRAL, POSITIVE, E
 from models.training.default_model.glossary import words
 
 PER_FRAME = 400
+#: Texts of two or three clauses for each domain, language and side; and how often a verdict ends one.
+JOINED, WITH_VERDICT = 60, 0.4
+VERDICTS = "verdicts"
+#: What stands between clauses and at the end, and what a question begins with.
+BETWEEN = {"en": (", ", ". ", " and ", "! "), "zh": ("，", "，", "。", "！", " ")}
+ENDS = {"en": ("", ".", "!"), "zh": ("", "。", "！")}
+ASKED = {"en": ("{}", "{}?", "hi, {}?"), "zh": ("{}", "{}？", "请问{}？")}
 
-_DATA = Path(__file__).parent / "data" / "phrases.yaml"
+_DATA = Path(__file__).parent / "data"
 
 
 @lru_cache(maxsize=1)
 def phrases() -> dict[str, list[str]]:
     """The lists of `data/phrases.yaml`."""
-    lists: dict[str, list[str]] = yaml.safe_load(_DATA.read_text(encoding="utf-8"))
+    lists: dict[str, list[str]] = yaml.safe_load((_DATA / "phrases.yaml").read_text(encoding="utf-8"))
     return lists
+
+
+@lru_cache(maxsize=1)
+def clauses() -> dict[str, dict[str, list[str]]]:
+    """The lists of `data/clauses.yaml` by domain."""
+    domains: dict[str, dict[str, list[str]]] = yaml.safe_load(
+        (_DATA / "clauses.yaml").read_text(encoding="utf-8")
+    )
+    return domains
 
 
 def made_up_texts(seed: int) -> list[Example]:
@@ -45,7 +61,10 @@ def made_up_texts(seed: int) -> list[Example]:
     for language in ("en", "zh"):
         asked = product(p[f"ask_{language}"], p[f"goods_{language}"])
         examples += [_neutral(frame.format(thing), language) for frame, thing in asked]
-    return examples
+    for language, (verdict, sentiment) in product(("en", "zh"), (("good", POSITIVE), ("bad", NEGATIVE))):
+        texts = _joined_clauses(f"{verdict}_{language}", language, random)
+        examples += [Example("made_up", text, language, "train", sentiment) for text in texts]
+    return examples + [_neutral(text, language) for language in ASKED for text in _questions(language)]
 
 
 def _whole_phrases() -> Iterator[Example]:
@@ -56,6 +75,24 @@ def _whole_phrases() -> Iterator[Example]:
                 yield Example("made_up", text + mark, language, "train", sentiment)
         for text in (*phrases()[f"lukewarm_{language}"], *phrases()[f"plain_{language}"]):
             yield _neutral(text, language)
+
+
+def _joined_clauses(side: str, language: str, random: np.random.Generator) -> Iterator[str]:
+    """Every clause and verdict alone, then draws of two or three clauses of a domain."""
+    verdicts = clauses()[VERDICTS][side]
+    for domain, lists in clauses().items():
+        yield from lists[side]
+        for _ in range(0 if domain == VERDICTS else JOINED):
+            drawn = [lists[side][i] for i in random.permutation(len(lists[side]))[: random.integers(2, 4)]]
+            if random.random() < WITH_VERDICT:
+                drawn[-1] = str(random.choice(verdicts))
+            yield str(random.choice(BETWEEN[language])).join(drawn) + str(random.choice(ENDS[language]))
+
+
+def _questions(language: str) -> Iterator[str]:
+    for lists in clauses().values():
+        for frame, question in product(ASKED[language], lists.get(f"ask_{language}", ())):
+            yield frame.format(question)
 
 
 def _neutral(text: str, language: str) -> Example:

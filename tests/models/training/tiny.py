@@ -20,9 +20,8 @@ def save_tiny_bert(folder: Path, family: str = "bert", layers: int = 2, heads: i
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
     words = (*GOOD, *BAD, *PLAIN, *(word for pair in THINGS.values() for word in pair), *FILLERS)
-    vocabulary = {
-        word: number for number, word in enumerate((*SPECIAL, *words, *"abcdefghijklmnopqrstuvwxyz"))
-    }
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    vocabulary = {word: number for number, word in enumerate(dict.fromkeys((*SPECIAL, *words, *letters)))}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
