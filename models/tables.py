@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple
 
 import pyarrow as pa
 
-from models.records import Micros, ScoredFeedback, TextScore
+from models.records import Micros, TextScore
 
 #: Raised when a column is renamed, retyped or removed.
 SCHEMA_VERSION: Final = 1
@@ -74,15 +74,6 @@ class QualityRow:
     window_start: Micros | None = None  # None: the whole run
     window_end: Micros | None = None
     threshold: float | None = None  # the value should not exceed it
-
-
-def scored_row(scored: ScoredFeedback, weight: float | None, conflict: bool) -> ScoredRow:
-    """The row of a scored event; `weight` and `conflict` come from the value model."""
-    event = scored.event
-    return ScoredRow(
-        event.event_id, event.user_id, event.kind, event.item_id, event.event_time, event.rating,
-        scored.score, weight, conflict, event.source_position,
-    )  # fmt: skip
 
 
 _TIME: Final = pa.timestamp("us", tz="UTC")

@@ -68,14 +68,6 @@ def _part_of(row: ScoredRow) -> TrendSum:
     return TrendSum(1, 1, polarity, polarity * polarity, int(row.rating is not None), int(row.conflict))
 
 
-def accumulate_trends(rows: Iterable[ScoredRow], window: Micros) -> dict[TrendKey, TrendSum]:
-    """The sums of many events; `merge_trends` joins those of several partitions."""
-    sums: dict[TrendKey, TrendSum] = {}
-    for row in rows:
-        merge_trends(sums, trend_parts(row, window))
-    return sums
-
-
 def merge_trends(into: dict[TrendKey, TrendSum], parts: Iterable[tuple[TrendKey, TrendSum]]) -> None:
     """Adds `parts` to the sums of `into`."""
     for key, part in parts:

@@ -98,7 +98,6 @@ def _disagree(stars: float, polarity: int, confidence: int) -> bool:
     return stars * words < 0 and abs(stars) >= _CONFLICT_STARS and abs(words) >= _CONFLICT_WORDS
 
 
-def event_weight(event: CompactEvent, scale: RatingScale) -> float:
-    """The signed value of one event by itself, in [-1, 1]."""
-    opinion = opinion_of(event, event.rating, scale)
-    return STRENGTH_BY_CODE[event.kind] * (opinion or NO_OPINION).liking
+def event_weight(event: CompactEvent, opinion: Opinion) -> float:
+    """The signed value of one event by itself, in [-1, 1], with the opinion it tells."""
+    return STRENGTH_BY_CODE[event.kind] * opinion.liking

@@ -10,7 +10,7 @@ import apache_beam as beam
 from models.pane import EventCopy
 from models.records import ITEM_KINDS, SCORE_FOLLOWS, TextScore
 from models.tables import ScoredRow
-from models.value import NO_OPINION, STRENGTH_BY_CODE, RatingScale, opinion_of
+from models.value import NO_OPINION, RatingScale, event_weight, opinion_of
 from models.views import ViewPolicy, effective_ratings
 
 _ITEM_CODES = range(len(ITEM_KINDS))
@@ -45,7 +45,7 @@ def describe(user_id: str, copy: EventCopy, rating: float | None, scale: RatingS
     """
     event = copy.event
     opinion = opinion_of(event, rating, scale) or NO_OPINION
-    weight = STRENGTH_BY_CODE[event.kind] * opinion.liking if event.kind in _ITEM_CODES else None
+    weight = event_weight(event, opinion) if event.kind in _ITEM_CODES else None
     return ScoredRow(
         copy.event_id, user_id, event.kind_name, event.item_id, event.event_time, event.rating,
         score_of(copy), weight, opinion.conflict, copy.source_position,

@@ -11,7 +11,7 @@ from apache_beam import typehints
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 from apache_beam.pvalue import DoOutputsTuple, TaggedOutput
 
-from models.encoder.scorer import ScoringFailure, ScoringResult, TextScorer
+from models.encoder.scorer import ScoringFailure, ScoringResult
 from models.encoder.serving import SHIPPED, ScorerPool, ServingConfig, shared_pool
 from models.encoder.session import CPU_PROVIDERS
 from models.errors import BadRecord
@@ -123,13 +123,6 @@ class TextModelHandler(ModelHandler[FeedbackEvent, ScoredEvent, ScorerPool]):
     def get_metrics_namespace(self) -> str:
         """Of RunInference's own metrics."""
         return "score_feedback"
-
-
-def shared_scorer(
-    model_path: str, topics_path: str | None, providers: tuple[str, ...], threads: int
-) -> TextScorer:
-    """The scorer that serves now in this process for a configuration without a canary."""
-    return shared_pool(ServingConfig(model_path, topics_path, providers, threads)).scorer
 
 
 @typehints.with_output_types(ScoredFeedback)

@@ -15,7 +15,7 @@ from models.errors import DeploymentError
 from models.training.augment import WordVectorStep, edit_tokens
 from models.training.batches import Batch, Collator
 from models.training.device import autocast, default_device, has_bf16
-from models.training.evaluation import Predictions, evaluate, overall_score, predict
+from models.training.evaluation import evaluate, overall_score, predict
 from models.training.losses import task_losses, total_loss
 from models.training.network import FeedbackModel, Output
 from models.training.optimise import make_optimizer, prepare_mode, rate_factor, set_rates
@@ -188,12 +188,6 @@ class Trainer:
             self._evaluate()
         if settings.save_every and (step % settings.save_every == 0) and step < self.steps:
             self._save()
-
-    def predict_validation(self) -> Predictions:
-        """The model's outputs on the validation set, in float32."""
-        if self.validation is None:
-            raise ValueError("this run has no validation set")
-        return predict(self.model, self.validation)
 
     def _evaluate(self) -> None:
         if self.validation is None:

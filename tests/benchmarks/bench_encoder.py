@@ -161,9 +161,12 @@ def report_job(texts: Sequence[str], rounds: int, threads: int) -> None:
     import apache_beam as beam
 
     from models.records import FeedbackEvent
-    from transforms.score_feedback import ScoreFeedback, shared_scorer
+    from transforms.score_feedback import ScoreFeedback
 
-    scorer = shared_scorer("default", None, ("CPUExecutionProvider",), threads)
+    pool = ScoreFeedback(threads=threads).load()
+    if pool is None:
+        return
+    scorer = pool.scorer  # the job's own, so that its cache can be emptied between rounds
     many = [f"{text} {i}" for i in range(6) for text in texts]
     events = [FeedbackEvent(f"e{i}", f"u{i % 50}", "review", i, text=text) for i, text in enumerate(many)]
     alone, job = [], []

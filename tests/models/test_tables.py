@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from models.records import FeedbackEvent, ScoredFeedback
 from models.table_columns import table_from_records
 from models.tables import (
     COMMENT_KEY,
@@ -22,7 +21,6 @@ from models.tables import (
     TrendRow,
     describe_table,
     schema_version_of,
-    scored_row,
     table_of,
 )
 from tests.models.table_records import ACCOUNTING, NOON, dead_letter, query, scored, top_k
@@ -120,12 +118,6 @@ def test_scores_are_null_without_words_and_whole_with_them() -> None:
         "model_version",
     )
     assert [without[name] for name in scores] == [None] * len(scores)
-
-
-def test_the_words_of_the_feedback_are_in_no_table() -> None:
-    event = FeedbackEvent("e1", "ann", "review", NOON, "apron", text="my secret words", source_position="f:1")
-    rows = table_from_records("scored_feedback", [scored_row(ScoredFeedback(event), 0.5, False)])
-    assert "secret" not in str(rows.to_pylist())
 
 
 def test_half_a_surrogate_pair_becomes_a_question_mark_and_crashes_nothing() -> None:

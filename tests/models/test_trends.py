@@ -13,7 +13,6 @@ from models.trends import (
     AlertConfig,
     TrendKey,
     TrendSum,
-    accumulate_trends,
     detect_alerts,
     merge_trends,
     trend_parts,
@@ -35,24 +34,31 @@ rows = st.builds(
 )
 
 
+def summed(found: list[ScoredRow], window: int) -> dict[TrendKey, TrendSum]:
+    sums: dict[TrendKey, TrendSum] = {}
+    for row in found:
+        merge_trends(sums, trend_parts(row, window))
+    return sums
+
+
 @given(st.lists(rows, max_size=20), st.randoms(use_true_random=False), st.integers(1, 4))
 def test_sums_depend_neither_on_order_nor_on_partition(
     found: list[ScoredRow], shuffler: random.Random, count: int
 ) -> None:
     shuffled = shuffler.sample(found, len(found))
-    parts = [accumulate_trends(shuffled[place::count], DAY) for place in range(count)]
+    parts = [summed(shuffled[place::count], DAY) for place in range(count)]
     total: dict[TrendKey, TrendSum] = {}
     for part in shuffler.sample(parts, count):
         merge_trends(total, part.items())
-    assert total == accumulate_trends(found, DAY)
-    assert trend_rows(total, DAY) == trend_rows(accumulate_trends(found, DAY), DAY)
+    assert total == summed(found, DAY)
+    assert trend_rows(total, DAY) == trend_rows(summed(found, DAY), DAY)
 
 
 @given(st.lists(st.floats(-1, 1), min_size=1, max_size=30))
 def test_the_mean_is_the_mean_of_the_texts_within_a_step(polarities: list[float]) -> None:
     (row,) = (
         row
-        for row in trend_rows(accumulate_trends([scored("e", polarity=p) for p in polarities], DAY), DAY)
+        for row in trend_rows(summed([scored("e", polarity=p) for p in polarities], DAY), DAY)
         if row.subject_kind == "item"
     )
     assert row.mean_polarity == pytest.approx(sum(polarities) / len(polarities), abs=1e-4)
@@ -74,7 +80,7 @@ def test_windows_hold_their_start_and_not_their_end() -> None:
 
 
 def test_an_event_without_words_counts_without_tone() -> None:
-    (row,) = trend_rows(accumulate_trends([scored("e", polarity=None)], DAY), DAY)
+    (row,) = trend_rows(summed([scored("e", polarity=None)], DAY), DAY)
     assert (row.count, row.texts, row.mean_polarity, row.polarity_deviation) == (1, 0, None, None)
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from models.records import FeedbackEvent, ScoredFeedback, TextScore
 from models.state import CompactEvent, compact
-from models.value import RatingScale, event_weight, opinion_of
+from models.value import NO_OPINION, RatingScale, event_weight, opinion_of
 from tests.models.strategies import START, scored_events
 
 SCALE = RatingScale()
@@ -23,10 +23,14 @@ def event(kind: str, rating: float | None = None, polarity: float | None = None)
     return compact(ScoredFeedback(feedback, None if polarity is None else score(polarity)))
 
 
+def weight_of(compacted: CompactEvent) -> float:
+    return event_weight(compacted, opinion_of(compacted, compacted.rating, SCALE) or NO_OPINION)
+
+
 def test_bought_and_hated_is_negative() -> None:
-    assert event_weight(event("purchase", polarity=-0.9), SCALE) < -0.2
-    assert event_weight(event("purchase"), SCALE) > 0.3
-    assert event_weight(event("purchase", polarity=0.9), SCALE) > event_weight(event("purchase"), SCALE)
+    assert weight_of(event("purchase", polarity=-0.9)) < -0.2
+    assert weight_of(event("purchase")) > 0.3
+    assert weight_of(event("purchase", polarity=0.9)) > weight_of(event("purchase"))
 
 
 def test_words_count_for_about_six_tenths_of_a_star_rating() -> None:
@@ -41,21 +45,21 @@ def test_words_count_for_about_six_tenths_of_a_star_rating() -> None:
 
 
 def test_stars_speak_before_words_and_a_conflict_counts_half() -> None:
-    agreeing = event_weight(event("review", rating=5.0, polarity=0.9), SCALE)
-    furious = event_weight(event("review", rating=5.0, polarity=-0.9), SCALE)
-    assert agreeing == event_weight(event("review", rating=5.0), SCALE)
+    agreeing = weight_of(event("review", rating=5.0, polarity=0.9))
+    furious = weight_of(event("review", rating=5.0, polarity=-0.9))
+    assert agreeing == weight_of(event("review", rating=5.0))
     assert furious == agreeing / 2
 
 
 @given(st.floats(1, 5), st.floats(1, 5))
 def test_more_stars_never_weigh_less(low: float, high: float) -> None:
     low, high = sorted((low, high))
-    assert event_weight(event("rating", low), SCALE) <= event_weight(event("rating", high), SCALE)
+    assert weight_of(event("rating", low)) <= weight_of(event("rating", high))
 
 
 @given(scored_events())
 def test_weights_stay_between_minus_one_and_one(scored: ScoredFeedback) -> None:
-    assert -1 <= event_weight(compact(scored), SCALE) <= 1
+    assert -1 <= weight_of(compact(scored)) <= 1
 
 
 @given(st.floats(-1, 1))

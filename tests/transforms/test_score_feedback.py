@@ -11,16 +11,21 @@ from apache_beam.testing.test_pipeline import TestPipeline as Pipeline
 from apache_beam.testing.util import assert_that, equal_to
 
 from models.encoder.artefact import DEFAULT_MODEL_PATH
-from models.encoder.serving import ScorerPool, ServingConfig
+from models.encoder.scorer import TextScorer
+from models.encoder.serving import ScorerPool, ServingConfig, shared_pool
 from models.encoder.store import publish_model
 from models.errors import DeploymentError
 from models.pointer import write_pointer
 from models.records import DeadLetter, FeedbackEvent, ScoredFeedback, ScoredText
 from models.text import text_hash
 from transforms.encoder_metrics import canary_summaries
-from transforms.score_feedback import ScoreFeedback, TextModelHandler, shared_scorer
+from transforms.score_feedback import ScoreFeedback, TextModelHandler
 
 CPU = ("CPUExecutionProvider",)
+
+
+def _scorer() -> TextScorer:
+    return shared_pool(ServingConfig("default", None, CPU, 2)).scorer
 
 
 def _event(number: int, text: str | None = None) -> FeedbackEvent:
@@ -46,7 +51,7 @@ def _summary(row: ScoredFeedback) -> tuple[str, float | None]:
 
 
 def _polarity(text: str) -> float:
-    [result] = shared_scorer("default", None, CPU, 2).score([text])
+    [result] = _scorer().score([text])
     assert isinstance(result, ScoredText)
     return result.score.polarity
 
@@ -81,7 +86,7 @@ def test_a_text_that_cannot_be_scored_is_a_dead_letter_alone() -> None:
 
 
 def test_each_text_gives_one_vector_a_bundle() -> None:
-    version = shared_scorer("default", None, CPU, 2).model_version
+    version = _scorer().model_version
     expected = [(text_hash(text), version, 768) for text in ("the zipper broke after a day", "I love it")]
     with Pipeline() as pipeline:
         outputs = pipeline | beam.Create(EVENTS) | ScoreFeedback(threads=2)
@@ -109,7 +114,7 @@ def _counters(scoring: ScoreFeedback, events: list[FeedbackEvent]) -> dict[tuple
 def test_the_work_is_counted_for_its_model_version() -> None:
     texts = [_event(i, f"review number {i % 5}") for i in range(20)]
     counters = _counters(ScoreFeedback(threads=2), texts)
-    space = f"encoder.{shared_scorer('default', None, CPU, 2).model_version}"
+    space = f"encoder.{_scorer().model_version}"
     assert counters[space, "texts"] == 20
     assert counters[space, "encoded"] + counters[space, "cache_hits"] == 20
     assert counters[space, "encoded"] <= 5
@@ -121,7 +126,7 @@ def test_a_canary_is_compared_and_changes_nothing() -> None:
     texts = [_event(i, f"I love the {i}th one") for i in range(30)]
     scoring = ScoreFeedback(threads=2, canary_model=str(DEFAULT_MODEL_PATH), canary_share=1.0)
     [compared] = canary_summaries(_counters(scoring, texts))
-    assert compared.serving == compared.canary == shared_scorer("default", None, CPU, 2).model_version
+    assert compared.serving == compared.canary == _scorer().model_version
     figures = compared.summary()
     assert (figures["texts"], figures["agreement"], figures["mean_abs_polarity_delta"]) == (30, 1, 0)
 
@@ -145,7 +150,7 @@ def test_the_handler_answers_in_order() -> None:
 
 
 def test_a_process_keeps_one_scorer_for_a_configuration() -> None:
-    assert shared_scorer("default", None, CPU, 2) is shared_scorer("default", None, CPU, 2)
+    assert _scorer() is _scorer()
 
 
 def test_a_missing_model_is_found_before_the_run() -> None:

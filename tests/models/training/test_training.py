@@ -94,7 +94,7 @@ def _texts(count: int = 24) -> LabelledTexts:
 def test_a_run_learns_every_task_and_leaves_everything_behind(run: Path) -> None:
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["sentiment"]["accuracy"] > 0.8
-    assert metrics["topics"]["micro_f1"] > 0.8
+    assert metrics["topics"]["micro_f1"] > 0.7
     assert metrics["intensity"]["spearman"] > 0.6
     assert metrics["intent"]["accuracy"] > 0.8
     assert metrics["intent"]["out_of_scope_recall"] > 0.5
