@@ -33,6 +33,7 @@ class JobConfig:
     topics: str | None = None  # YAML of topics and intents; None: the shipped one
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
     threads: int = 0  # of the encoder; 0: as many as there are cores
+    accelerator: str = "nvidia-l4"  # Dataflow: the GPU of workers that score, where a provider needs one
     model_poll_seconds: float = 5.0  # how often a model's pointer file is looked at
     canary_model: str | None = None  # a model that reads a share of the texts too, and is compared
     canary_share: float = 0.05

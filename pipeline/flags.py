@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
@@ -321,6 +322,17 @@ def _add_endless_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_dataflow_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("Dataflow, besides Beam's own options").add_argument
+    add(
+        "--accelerator",
+        type=_gpu,
+        default=_JOB.accelerator,
+        metavar="TYPE",
+        help="the GPU of the workers that score, with --providers cuda (default: %(default)s)",
+    )
+
+
 def _endless_runs(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Their one group, begun by whoever comes first."""
     title = "endless runs"
@@ -342,9 +354,10 @@ GROUPS: Final[dict[str, Callable[[argparse.ArgumentParser], None]]] = {
     "time": _add_time_flags,
     "following": _add_following_flags,
     "endless": _add_endless_flags,
+    "dataflow": _add_dataflow_flags,
 }
 #: The groups that only a run has a use for: lists do not depend on them.
-RUN_GROUPS: Final = ("output", "canary", "following", "endless")
+RUN_GROUPS: Final = ("output", "canary", "following", "endless", "dataflow")
 
 
 def job_config(flags: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> JobConfig:
@@ -373,6 +386,7 @@ def job_config(flags: argparse.Namespace, environment: Mapping[str, str] = os.en
         topics=flags.topics,
         providers=provider_names(flags.providers),
         threads=flags.threads,
+        accelerator=flags.accelerator,
         model_poll_seconds=flags.model_poll_seconds,
         canary_model=flags.canary_model,
         canary_share=flags.canary_share,
@@ -470,6 +484,12 @@ def _micros(text: str | None) -> Micros | None:
         return parse_time(text, "--now")
     except BadRecord as error:
         raise UsageError(error.reason) from None
+
+
+def _gpu(text: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9-]{1,62}", text):
+        raise argparse.ArgumentTypeError(f"expected a type such as nvidia-l4, got {text!r}")
+    return text
 
 
 def _positive_int(text: str) -> int:

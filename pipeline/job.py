@@ -23,7 +23,7 @@ from pipeline.config import JobConfig
 from pipeline.connectors.uris import redacted
 from pipeline.ingest import Ingested, ingest
 from pipeline.inputs import check_inputs
-from pipeline.output_folder import is_local, local_path, new_run_id
+from pipeline.output_folder import TableReceipt, is_local, local_path, new_run_id
 from pipeline.progress import JOB_STAGES, PROGRESS, READING_ITEMS
 from pipeline.recommender import RecommenderConfig, build_recommender
 from pipeline.sinks import WriteTables, prepare_output
@@ -66,13 +66,18 @@ def run_job(config: JobConfig, options: PipelineOptions) -> RunReport:
         pipeline = beam.Pipeline(options=options)
         build_job(pipeline, config, score_feedback, run_id)
         pipeline.run().wait_until_finish()
+    return run_report(config, run_id, time.monotonic() - started)
+
+
+def run_report(config: JobConfig, run_id: str, seconds: float) -> RunReport:
+    """What a run that is over has published."""
     return RunReport(
         run_id=run_id,
         output=config.output,
         accounting=read_accounting(config.output),
         rows=_published_rows(config.output),
         index=read_pointer(local_path(config.output)) if is_local(config.output) else None,
-        seconds=time.monotonic() - started,
+        seconds=seconds,
     )
 
 
@@ -94,16 +99,21 @@ def _published_rows(output: str) -> dict[str, int]:
 
 def scorer_of(config: JobConfig) -> ScoreFeedback:
     """The scoring step; raises DeploymentError here, before the job starts, when it could not work."""
-    model = None if config.model == NO_MODEL else config.model or SHIPPED
-    score_feedback = ScoreFeedback(
-        model, config.providers, config.topics, config.threads,
-        config.model_poll_seconds, config.canary_model, config.canary_share,
-    )  # fmt: skip
+    score_feedback = scoring_step(config)
     scorer = score_feedback.load()
     if scorer is not None:
         before = scorer.texts  # of earlier runs in this process
         PROGRESS.texts = lambda: scorer.texts - before
     return score_feedback
+
+
+def scoring_step(config: JobConfig) -> ScoreFeedback:
+    """The scoring step, not looked at yet."""
+    model = None if config.model == NO_MODEL else config.model or SHIPPED
+    return ScoreFeedback(
+        model, config.providers, config.topics, config.threads,
+        config.model_poll_seconds, config.canary_model, config.canary_share,
+    )  # fmt: skip
 
 
 def view_policy(config: JobConfig) -> ViewPolicy:
@@ -120,8 +130,11 @@ def view_policy(config: JobConfig) -> ViewPolicy:
 
 def build_job(
     pipeline: beam.Pipeline, config: JobConfig, score_feedback: beam.PTransform, run_id: str
-) -> None:
-    """Source, recommender and sinks on one pipeline; the index is published beside the tables."""
+) -> beam.PCollection[TableReceipt]:
+    """Source, recommender and sinks on one pipeline; the index is published beside the tables.
+
+    Returns what was published of each table, once it is.
+    """
     ingested = ingest(pipeline, config)
     tables = build_recommender(
         ingested.events,
@@ -131,7 +144,7 @@ def build_job(
         recommender_config(config),
     )
     tables = with_rejects(tables, ingested)
-    tables | "WriteTables" >> WriteTables(config.output, run_id, config.if_exists)
+    return tables | "WriteTables" >> WriteTables(config.output, run_id, config.if_exists)
 
 
 def with_rejects(tables: dict[str, beam.PCollection], ingested: Ingested) -> dict[str, beam.PCollection]:
