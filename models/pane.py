@@ -19,6 +19,7 @@ from models.records import (
     FINAL,
     LATE_SCORE,
     MICROS_PER_DAY,
+    SCORED_ANEW,
     Micros,
     ScoredFeedback,
     TextScore,
@@ -45,6 +46,8 @@ CONTENT_DUPLICATES: Final = "note.content_duplicates"  # of the duplicates: the 
 IMPUTED_RATINGS: Final = "note.imputed_ratings"
 NORMALIZED_RATINGS: Final = "note.normalized_ratings"
 
+#: Copies of events that were counted before.
+_NO_INPUT: Final = (LATE_SCORE, SCORED_ANEW)
 #: A list names so many of the newest events behind it.
 MOST_TRIGGERS: Final = 10
 
@@ -123,11 +126,13 @@ def apply_pane(
     """Joins `copies`, in any order, to `state` in place and accounts for every one of them.
 
     What is older than `oldest` is late, and quarantined before anything else; an erasure never is.
-    A late score is no input: it moves its event's place in the books, if that stands as it was scored.
+    A late score is no input: it moves its event's place in the books, if that stands as it was scored; one
+    that was made anew takes the place of the event's score, and moves nothing in the books.
     """
     result = PaneResult()
     scored = [copy for copy in copies if copy.phase == LATE_SCORE]
-    copies = _in_time([copy for copy in copies if copy.phase != LATE_SCORE], oldest, result)
+    anew = [copy for copy in copies if copy.phase == SCORED_ANEW]
+    copies = _in_time([copy for copy in copies if copy.phase not in _NO_INPUT], oldest, result)
     erasing = _erase(state, [copy for copy in copies if copy.control == "erase"], result.accounting)
     standing = _standing(state, [copy for copy in copies if copy.control != "erase"], result.accounting)
     changed = erasing
@@ -137,13 +142,13 @@ def apply_pane(
             state.scored_time = max(state.scored_time, copy.scored_time)
     result.accounting[BEYOND_NEWEST] += state.cut(config.max_events)
     scored = _add_scores(state, scored)
-    changed |= bool(scored)
+    changed |= bool(scored) | _replace_scores(state, anew)
     _judge(state, [*standing, *scored], policy, result)
     result.erased = erasing and not state.events
     result.listed = changed and (result.listed or state.version > 0) and bool(state.events)
     _count_ratings(result, policy)
-    newest = sorted({(copy.event.event_time, copy.event_id) for copy in [*copies, *scored]})[-MOST_TRIGGERS:]
-    result.triggers = tuple(event_id for _, event_id in newest)
+    behind = {(copy.event.event_time, copy.event_id) for copy in [*copies, *scored, *anew]}
+    result.triggers = tuple(event_id for _, event_id in sorted(behind)[-MOST_TRIGGERS:])
     return result
 
 
@@ -151,22 +156,33 @@ def _add_scores(state: UserState, copies: Iterable[EventCopy]) -> list[EventCopy
     """Joins late scores; returns those that an event was waiting for, each event once."""
     joined: dict[Slot, EventCopy] = {}
     for copy in copies:
-        if copy.event.slot not in joined and _awaits(state, copy):
+        standing = _scored_event(state, copy)
+        if copy.event.slot not in joined and standing is not None and standing.score is None:
             state.add(copy.event)
             state.scored_time = max(state.scored_time, copy.scored_time)
             joined[copy.event.slot] = copy
     return list(joined.values())
 
 
-def _awaits(state: UserState, copy: EventCopy) -> bool:
-    """Whether the event of a late score stands, without a score, as it was scored."""
+def _replace_scores(state: UserState, copies: Iterable[EventCopy]) -> bool:
+    """Puts newer scores in the place of older ones, and tells whether any differs."""
+    changed = False
+    for copy in copies:
+        standing = _scored_event(state, copy)
+        score = copy.event.score
+        if score is not None and standing is not None and standing.score not in (None, score):
+            state.events[copy.event.slot] = standing._replace(score=score)
+            state.scored_time = max(state.scored_time, copy.scored_time)
+            changed = True
+    return changed
+
+
+def _scored_event(state: UserState, copy: EventCopy) -> CompactEvent | None:
+    """The event of a late score, where it stands as it was scored."""
     standing = state.events.get(copy.event.slot)
-    return (
-        standing is not None
-        and not standing.retracted
-        and standing.score is None
-        and _content(standing) == _content(copy.event)
-    )
+    if standing is None or standing.retracted or _content(standing) != _content(copy.event):
+        return None
+    return standing
 
 
 def _in_time(copies: Sequence[EventCopy], oldest: Micros, result: PaneResult) -> Sequence[EventCopy]:

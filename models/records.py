@@ -32,6 +32,8 @@ KIND_CODES: Final[dict[str, int]] = {kind: code for code, kind in enumerate(KIND
 FINAL: Final = ""
 SCORE_FOLLOWS: Final = "score_follows"
 LATE_SCORE: Final = "late_score"
+#: A text that was read once more, by a newer model.
+SCORED_ANEW: Final = "scored_anew"
 
 
 @dataclass(frozen=True, slots=True)

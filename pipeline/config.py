@@ -48,7 +48,7 @@ class JobConfig:
     reindex_every_seconds: float = 60.0  # endless runs: learn the item index anew; 0: never
     state_dir: str | None = None  # endless runs: checkpoints and spools; None: <output>/.state
     sinks: tuple[str, ...] = ()  # endless runs: URIs that rows go to besides the tables
-    rerank_at_drain: bool = False  # endless runs: make lists of older indexes anew before the end
+    rerank_at_drain: bool = False  # endless runs: end with scores and lists of the final model and index
 
     def __post_init__(self) -> None:
         if not self.inputs:

@@ -318,7 +318,8 @@ def _add_endless_flags(parser: argparse.ArgumentParser) -> None:
     add(
         "--rerank_at_drain",
         action="store_true",
-        help="before the end, make the lists anew that an older index has ranked (default: they stand)",
+        help="before the end, score anew what an older model has read, and make the lists anew that an older "
+        "index has ranked (default: they stand)",
     )
 
 

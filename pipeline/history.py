@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
 from models.encoder.scorer import ScoringFailure, ScoringResult, TextScorer
+from models.encoder.serving import SHIPPED, published_version
 from models.errors import InputError
 from models.pane import apply_pane, copy_of
 from models.records import FeedbackEvent, Item, Micros, ScoredFeedback
@@ -24,6 +25,8 @@ from pipeline.reading import read_feedback, read_items
 from transforms.build_index import TextVector, item_text, owned_vectors
 
 _BATCH: Final = 512  # texts scored together
+#: (model version, text) -> its score
+KnownScores: TypeAlias = dict[tuple[str, str], ScoringResult]
 
 
 @dataclass(slots=True)
@@ -55,7 +58,7 @@ class History:
 def load_history(
     config: JobConfig,
     users: Collection[str] | None = None,
-    known: dict[str, ScoringResult] | None = None,
+    known: KnownScores | None = None,
 ) -> History:
     """Reads, cleans, scores and joins a history; only of some `users` when they are given.
 
@@ -85,22 +88,29 @@ def load_history(
 
 
 def score_texts(
-    config: JobConfig, texts: Iterable[str], known: dict[str, ScoringResult] | None = None
+    config: JobConfig, texts: Iterable[str], known: KnownScores | None = None
 ) -> dict[str, ScoringResult]:
-    """The score of each distinct text; none with `--model none`. Those in `known` are not scored again."""
+    """The score of each distinct text by one model; none with `--model none`.
+
+    Those that it gave before, which are in `known`, are not scored again; the others are added.
+    """
     distinct = sorted({text for text in texts if text})
     if config.model == NO_MODEL or not distinct:
         return {}
     known = {} if known is None else known
-    if missing := [text for text in distinct if text not in known]:
+    version = published_version(config.model or SHIPPED)
+    if missing := [text for text in distinct if (version, text) not in known]:
         PROGRESS.enter(SCORING, len(missing))
         scorer = TextScorer.load(config.model, config.topics, config.providers, config.threads)
+        if scorer.model_version != version:  # it was published meanwhile
+            version, missing = scorer.model_version, distinct
         PROGRESS.texts = lambda: scorer.texts
         for begin in range(0, len(missing), _BATCH):
             batch = missing[begin : begin + _BATCH]
-            known.update(zip(batch, scorer.score(batch), strict=True))
+            for text, result in zip(batch, scorer.score(batch), strict=True):
+                known[version, text] = result
             PROGRESS.advance(len(batch))
-    return {text: known[text] for text in distinct}
+    return {text: known[version, text] for text in distinct}
 
 
 def _scored(events: Sequence[FeedbackEvent], scores: dict[str, ScoringResult]) -> Iterator[ScoredFeedback]:

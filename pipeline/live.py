@@ -23,6 +23,7 @@ from models.accounting import Accounting
 from models.encoder.serving import Refusal
 from models.errors import UsageError
 from models.ranking.index import read_pointer
+from models.state import UserState
 from pipeline.checkpoints import Checkpoint, picture
 from pipeline.config import JobConfig
 from pipeline.connectors.base import PullSource, TableSink
@@ -94,6 +95,7 @@ class LiveRun:
     lane: TextLane | None = None
     tables: LiveTables | None = None
     indexer: Reindexer | None = None
+    _read_anew: bool = False
     _reranked: bool = False
 
     @property
@@ -132,6 +134,11 @@ class LiveRun:
         """Whether a drain has to wait: for scores, for first lists, for lists that are made anew."""
         if self.lane is not None and self.lane.behind:
             return True
+        if self.config.rerank_at_drain and not self._read_anew:
+            self._read_anew = True
+            if self.lane is not None and self._has_older_scores():
+                self.lane.read_anew()
+                return True
         if self.config.rerank_at_drain and not self._reranked:
             self._reranked = True
             self._relist_outdated()
@@ -139,6 +146,14 @@ class LiveRun:
 
     def _knows_items(self) -> bool:
         return self.indexer is not None and self.indexer.knows_items
+
+    def _has_older_scores(self) -> bool:
+        """Whether a model scored something that is not the one that is published now."""
+        scorers = scorer_of(self.config).load()
+        newest = None if scorers is None else scorers.newest_version()
+        states = map(UserState.decode, live_store(self.run_id).states.values())
+        scores = (event.score for state in states for event in state.events.values())
+        return any(score is not None and score.model_version != newest for score in scores)
 
     def _relist_outdated(self) -> None:
         index = read_pointer(local_path(self.config.output))

@@ -21,6 +21,7 @@ class LiveLog:
         places: Mapping[str, Place] | None = None,
     ) -> None:
         self._patterns, self._spools = tuple(patterns), tuple(map(str, spools))
+        self._max_record_bytes = max_record_bytes
         known = places or {}
         self._parts: list[GrowingFiles] = []
         if self._patterns:
@@ -30,6 +31,10 @@ class LiveLog:
             mine = {path: place for path, place in known.items() if self._spooled(path)}
             split = spooled_records(max_record_bytes)
             self._parts.append(GrowingFiles(self._spools, max_record_bytes, mine, split))
+
+    def from_the_start(self) -> LiveLog:
+        """Another reader of the same log, which has read nothing yet."""
+        return LiveLog(self._patterns, tuple(map(Path, self._spools)), self._max_record_bytes)
 
     @property
     def places(self) -> dict[str, Place]:

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -26,20 +26,19 @@ from types import TracebackType
 from typing import Final, NamedTuple
 
 from models.accounting import INPUT
-from models.encoder.scorer import ScoringResult
 from models.errors import DeploymentError
 from models.ranking.index import ItemIndex, build_index, publish_index, read_pointer
 from models.ranking.log import encode_log
-from models.records import Item
+from models.records import Item, ScoredText
 from models.state import UserState
 from models.views import accepted_events, view_events
 from pipeline.checkpoints import read_states, read_vectors
 from pipeline.config import JobConfig
-from pipeline.history import score_texts, vectors_of
+from pipeline.history import KnownScores, score_texts, vectors_of
 from pipeline.job import view_policy
 from pipeline.live_state import LiveState
 from pipeline.reading import read_items
-from transforms.build_index import item_text, owned_vectors
+from transforms.build_index import TextVector, item_text, owned_vectors
 
 _REST: Final = 4.0  # of the last rebuild's duration
 #: A young job learns anew, besides, when so much more has come in, but not sooner than so many seconds.
@@ -66,9 +65,7 @@ class Rebuilt(NamedTuple):
     error: str = ""
 
 
-def rebuild_index(
-    config: JobConfig, checkpoint: Path | None, known: dict[str, ScoringResult] | None = None
-) -> Path:
+def rebuild_index(config: JobConfig, checkpoint: Path | None, known: KnownScores | None = None) -> Path:
     """Learns the index of everybody's state in a checkpoint, publishes it, and returns its folder.
 
     Without a checkpoint it knows the catalogue only. `known` are texts of the catalogue that were
@@ -83,15 +80,24 @@ def rebuild_index(
     ]
     catalogue = read_items(config.items, config.form) if config.items else ()
     items = [item for item in catalogue if isinstance(item, Item)]
-    vectors = vectors_of(score_texts(config, map(item_text, items), known), items)
+    scores = score_texts(config, map(item_text, items), known)
+    scored_by = next((one.score.model_version for one in scores.values() if isinstance(one, ScoredText)), "")
+    vectors = vectors_of(scores, items)
     if checkpoint is not None:
-        vectors += owned_vectors(read_vectors(checkpoint), items)
+        vectors += owned_vectors(_of_one_model(read_vectors(checkpoint), scored_by), items)
     build = Path(config.output) / "index" / f".build-{secrets.token_hex(6)}"
     try:
         build_index([encode_log(views)], items, vectors, config.index, clock, build)
         return publish_index(Path(config.output), build)
     finally:
         shutil.rmtree(build, ignore_errors=True)
+
+
+def _of_one_model(vectors: Iterable[TextVector], version: str) -> list[TextVector]:
+    """Those of one model, by default the newest: vectors of two have nothing in common."""
+    kept = list(vectors)
+    version = version or (kept[-1][1] if kept else "")
+    return [vector for vector in kept if vector[1] == version]
 
 
 def _states(checkpoint: Path) -> dict[str, UserState]:
@@ -280,7 +286,7 @@ def serve_rebuilds(connection: Connection) -> None:
         signal.signal(number, signal.SIG_IGN)
     os.nice(_NICENESS)
     logging.getLogger().setLevel(logging.ERROR)
-    known: dict[str, ScoringResult] = {}
+    known: KnownScores = {}
     try:
         config: JobConfig = connection.recv()
         while True:
@@ -290,7 +296,7 @@ def serve_rebuilds(connection: Connection) -> None:
         return
 
 
-def _served(config: JobConfig, checkpoint: Path, known: dict[str, ScoringResult]) -> Rebuilt:
+def _served(config: JobConfig, checkpoint: Path, known: KnownScores) -> Rebuilt:
     began = time.monotonic()
     try:
         index = ItemIndex.open(rebuild_index(config, checkpoint, known))

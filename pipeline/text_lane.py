@@ -66,6 +66,7 @@ class TextLane(AbstractContextManager["TextLane"]):
         self._refused = refused
         self._adapter = config.form.adapter
         self._ending = threading.Event()
+        self._anew = threading.Event()  # the log is to be read once more, or is being read so
         self._thread = threading.Thread(target=self._run, name="text-lane", daemon=True)
         self._finished = 0  # the bundle up to which all is scored and handed over
         self.texts = 0
@@ -83,10 +84,14 @@ class TextLane(AbstractContextManager["TextLane"]):
         if self._thread.is_alive():
             self._thread.join(_RETRY_SECONDS)
 
+    def read_anew(self) -> None:
+        """Has every text of the log scored by the newest model, whatever scored it before: a drain's last."""
+        self._anew.set()
+
     @property
     def behind(self) -> bool:
         """Whether there is something that was read and is neither scored nor taken."""
-        left = self._finished < self._state.moved and self._thread.is_alive()
+        left = (self._finished < self._state.moved or self._anew.is_set()) and self._thread.is_alive()
         return left or self._queue.ready.is_set()
 
     def bytes_behind(self) -> int:
@@ -96,8 +101,11 @@ class TextLane(AbstractContextManager["TextLane"]):
     def _run(self) -> None:
         while not self._ending.is_set():
             moved = self._state.await_bundle(self._finished, _WAIT_SECONDS)
-            if moved <= self._finished:
+            anew = self._anew.is_set()
+            if moved <= self._finished and not anew:
                 continue
+            if anew:
+                self._log = self._log.from_the_start()
             self._log.follow(self._state.cursor)
             try:
                 for batch, place in self._batches():
@@ -107,13 +115,16 @@ class TextLane(AbstractContextManager["TextLane"]):
                 _LOG.error("the text lane stopped: %r", error)
                 return
             self._finished = moved
+            if anew:
+                self._anew.clear()
 
     def _hand_over(self, batch: Sequence[FeedbackEvent], place: Mapping[str, Place]) -> bool:
         """Scores a batch and hands it over; False when the run ends first."""
         scored = self._scored(batch)
         if scored is None:
             return False
-        return self._queue.put(ScoredBatch(list(zip(batch, scored, strict=True)), place), self._ending)
+        pairs = list(zip(batch, scored, strict=True))
+        return self._queue.put(ScoredBatch(pairs, place, self._anew.is_set()), self._ending)
 
     def _scored(self, batch: Sequence[FeedbackEvent]) -> list[ScoringResult] | None:
         """A failing encoder is asked again and again: the texts stay in the log, lists go on without."""

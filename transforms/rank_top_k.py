@@ -221,6 +221,7 @@ class _RankNewest(_RankInBatches):
         self._root = index_root
         self._poll_micros = int(poll_seconds * MICROS_PER_SECOND)
         self._polled: Micros | None = None
+        self._refusal = ""  # why the index that is published does not serve
 
     def setup(self) -> None:
         self._index = open_published(self._root)
@@ -237,7 +238,14 @@ class _RankNewest(_RankInBatches):
         return False
 
     def _swap(self) -> None:
-        self._index, _ = newer_index(self._root, self._index)
+        self._index, refusal = newer_index(self._root, self._index)
+        if refusal and refusal != self._refusal:
+            self._refused(refusal)
+        self._refusal = refusal
+
+    def _refused(self, why: str) -> None:
+        beam.metrics.Metrics.counter("livelist", "index_refused").inc()
+        _LOG.error("the published item index is refused, %s serves on: %s", self._index.version, why)
 
     def process(self, refresh: UserRefresh) -> Iterator[TopK]:
         newest = max(refresh.state.events)[0] if refresh.state.events else 0
@@ -252,7 +260,6 @@ class _RankKept(_RankNewest):
     def __init__(self, maker: ListMaker, index_root: str, poll_seconds: float, run_id: str) -> None:
         super().__init__(maker, index_root, poll_seconds)
         self._run_id = run_id
-        self._refusal = ""  # why the index that is published does not serve
 
     def setup(self) -> None:
         super().setup()
@@ -261,11 +268,9 @@ class _RankKept(_RankNewest):
     def _asked(self) -> bool:
         return bool(self._store.relist)
 
-    def _swap(self) -> None:
-        self._index, refusal = newer_index(self._root, self._index)
-        if refusal and refusal != self._refusal:
-            self._store.refusals.append(refusal)
-        self._refusal = refusal
+    def _refused(self, why: str) -> None:
+        super()._refused(why)
+        self._store.refusals.append(why)
 
     def process(self, refresh: UserRefresh) -> Iterator[TopK]:
         if not self._index.items and not refresh.erased:
@@ -305,8 +310,6 @@ def newer_index(root: str, serving: ItemIndex) -> tuple[ItemIndex, str]:
     try:
         return open_published(root), ""
     except DeploymentError as error:
-        beam.metrics.Metrics.counter("livelist", "index_refused").inc()
-        _LOG.error("the published item index is refused, %s serves on: %s", serving.version, error)
         return serving, str(error)
 
 

@@ -20,7 +20,7 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from models.encoder.scorer import ScoringFailure, ScoringResult
-from models.records import FINAL, LATE_SCORE, SCORE_FOLLOWS, FeedbackEvent, ScoredFeedback
+from models.records import FINAL, LATE_SCORE, SCORE_FOLLOWS, SCORED_ANEW, FeedbackEvent, ScoredFeedback
 from models.text import text_hash
 from transforms.live_store import live_store
 
@@ -33,6 +33,7 @@ class ScoredBatch(NamedTuple):
 
     scored: Sequence[tuple[FeedbackEvent, ScoringResult]]
     cursor: object
+    anew: bool = False  # they had scores
 
 
 @dataclass
@@ -112,11 +113,12 @@ class _PassAndJoinScores(beam.DoFn):
     def finish_bundle(self) -> Iterator[WindowedValue]:
         for batch in self._queue.take():
             for event, result in batch.scored:
-                yield GlobalWindows.windowed_value(self._late(event, result))
+                phase = SCORED_ANEW if batch.anew else LATE_SCORE
+                yield GlobalWindows.windowed_value(self._late(event, result, phase))
 
-    def _late(self, event: FeedbackEvent, result: ScoringResult) -> ScoredFeedback:
+    def _late(self, event: FeedbackEvent, result: ScoringResult, phase: str) -> ScoredFeedback:
         if isinstance(result, ScoringFailure):
-            self._queue.failed += 1
-            return ScoredFeedback(event, None, LATE_SCORE)
+            self._queue.failed += phase == LATE_SCORE
+            return ScoredFeedback(event, None, phase)
         self._store.keep_vector(text_hash(event.text or ""), result.score.model_version, result.embedding)
-        return ScoredFeedback(event, result.score, LATE_SCORE)
+        return ScoredFeedback(event, result.score, phase)

@@ -156,6 +156,11 @@ class ScorerPool:
             untold, self._untold = tuple(self._untold), []
         return Served(results, statistics, scorer.model_version, compared, untold)
 
+    def newest_version(self) -> str:
+        """Of the artefact that serves, after a look for a newer one."""
+        self.poll(now=True)
+        return self._scorer.model_version
+
     def poll(self, now: bool = False) -> bool:
         """Takes up a newer artefact, if the pointer names one and it is time to look; whether it did.
 
@@ -252,6 +257,15 @@ def is_canary(text: str, share: float) -> bool:
 
 def _seconds_a_text(statistics: BatchStatistics) -> float:
     return statistics.seconds / statistics.encoded if statistics.encoded else 0.0
+
+
+def published_version(model: str) -> str:
+    """What the manifest of a model's folder, or of the one that its pointer names, says; nothing is verified.
+
+    Raises DeploymentError where there is no model.
+    """
+    folder = _folder(model)
+    return str(read_manifest(read_pointer(folder) or folder).get("version"))
 
 
 def _folder(model: str) -> Path:

@@ -82,7 +82,12 @@ def read_manifest(directory: Path) -> IndexManifest:
 
 
 def map_arrays(directory: Path, manifest: IndexManifest, verify: bool = True) -> dict[str, NDArray[Any]]:
-    """The arrays, memory-mapped read-only; with `verify` every file's hash is compared first."""
+    """The arrays, memory-mapped read-only; with `verify` all hashes are compared first."""
+    if verify and (found := _version(manifest.meta, manifest.files)) != manifest.version:
+        raise DeploymentError(
+            f"{directory / MANIFEST} says version {manifest.version}, but what it describes is {found}; "
+            "build the item index again"
+        )
     arrays = {}
     for name, expected in manifest.files.items():
         path = directory / f"{name}.npy"

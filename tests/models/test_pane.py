@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.pane import EventCopy, apply_pane, copy_of
-from models.records import LATE_SCORE, SCORE_FOLLOWS, FeedbackEvent, ScoredFeedback, TextScore
+from models.records import LATE_SCORE, SCORE_FOLLOWS, SCORED_ANEW, FeedbackEvent, ScoredFeedback, TextScore
 from models.state import StateConfig, UserState
 from models.views import ViewPolicy
 from tests.models.strategies import START, TEXTS, feedback
@@ -187,3 +187,23 @@ def test_a_score_for_what_was_edited_or_retracted_meanwhile_changes_nothing() ->
         before = state.encode()
         assert not +apply_pane(state, [late], CONFIG, POLICY).accounting
         assert state.encode() == before
+
+
+def test_a_score_that_was_made_anew_takes_the_place_of_the_older_one_and_moves_no_books() -> None:
+    first, state = event(1, "review", text="lovely").event, UserState()
+    older = TextScore((0.1, 0.1, 0.8), 0.7, 0.6, 0.9, model_version="z-older")
+    newer = dataclasses.replace(older, polarity=-0.2, model_version="a-newer")
+    apply_pane(state, [copy_of(ScoredFeedback(first, older), 3)], CONFIG, POLICY)
+    state.next_version(1)
+    anew = copy_of(ScoredFeedback(first, newer, SCORED_ANEW), 5)
+    result = apply_pane(state, [anew], CONFIG, POLICY)
+    (standing,) = state.events.values()
+    assert standing.score is not None
+    assert (standing.score.model_version, standing.score.polarity) == ("a-newer", -2000)
+    assert (result.listed, result.accepted, +result.accounting) == (True, [], Counter())
+    assert not apply_pane(state, [anew], CONFIG, POLICY).listed
+    taken = event(1, "retract", item_id=None, event_id="r1", target_event_id="e1")
+    apply_pane(state, [copy_of(taken, 0)], CONFIG, POLICY)
+    before = state.encode()
+    apply_pane(state, [copy_of(ScoredFeedback(first, older, SCORED_ANEW), 9)], CONFIG, POLICY)
+    assert state.encode() == before

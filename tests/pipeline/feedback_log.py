@@ -56,6 +56,27 @@ def shop_log(seed: int = 3, users: int = 14) -> list[Event]:
     return events
 
 
+def burst(seed: int, count: int) -> list[Event]:
+    """More feedback, with words, hours out of order, a third of it delivered twice."""
+    chance = random.Random(seed)
+    events: list[Event] = []
+    for number in range(count):
+        event: Event = {
+            "event_id": f"b{seed}-{number}",
+            "user_id": f"user{chance.randrange(20):02d}",
+            "kind": chance.choice(("view", "purchase", "review")),
+            "event_time": START + 200_000 + chance.randrange(-20_000, 20_000),
+            "item_id": chance.choice(ITEMS),
+        }
+        if event["kind"] == "review":
+            event["text"] = f"{chance.choice(PRAISE + COMPLAINTS)} {number % 7}"
+        events.append(event)
+    again = chance.sample(events, count // 3)
+    mixed = [*events, *again]
+    chance.shuffle(mixed)
+    return mixed
+
+
 def retraction(target: Event) -> Event:
     """The event that takes `target` back."""
     return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,12 +17,14 @@ from typing import Any
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from models.ranking.index import read_pointer
 from pipeline.config import JobConfig
 from pipeline.connectors.base import PullSource, TableSink
 from pipeline.connectors.registry import make_sink, make_source
 from pipeline.live import LiveReport, LiveRun, run_live
 from pipeline.live_state import LiveState, live_state
 from pipeline.output_folder import new_run_id
+from tests.oracle import current_lists
 from tests.pipeline.feedback_log import Event
 
 K = 5
@@ -97,3 +100,26 @@ def signalled(job: subprocess.Popen[str], number: signal.Signals) -> tuple[int, 
     os.killpg(job.pid, number)
     out, err = job.communicate(timeout=240)
     return job.returncode, out, err
+
+
+def pinned(learned: Path, output: Path) -> Path:
+    """The same index under another output; returns its folder."""
+    shutil.copytree(learned / "index", output / "index")
+    index = read_pointer(output)
+    assert index is not None
+    return index
+
+
+def lines_in(folder: Path) -> int:
+    """Of all files of a folder."""
+    return sum(len(path.read_text().splitlines()) for path in folder.iterdir())
+
+
+def has_read(state: LiveState, records: int) -> bool:
+    """Whether so many records are in the books of the bundles that are done."""
+    return state.books()["input"] == records
+
+
+def users_of(output: Path) -> set[str]:
+    """Those who have a list."""
+    return {row[0] for row in current_lists(output)}

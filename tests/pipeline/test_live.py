@@ -27,7 +27,9 @@ from tests.pipeline.live_runs import (
     command,
     launched,
     live_run,
+    pinned,
     signalled,
+    users_of,
 )
 
 
@@ -58,29 +60,17 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out"
 
 
-def pinned(learned: Path, output: Path) -> Path:
-    """The same index under another output; returns its folder."""
-    shutil.copytree(learned / "index", output / "index")
-    index = read_pointer(output)
-    assert index is not None
-    return index
-
-
-def users(output: Path) -> set[str]:
-    return {row[0] for row in current_lists(output)}
-
-
 def test_lists_follow_what_is_appended_and_are_those_of_the_pure_core(
     events: Path, learned: Path, tmp_path: Path
 ) -> None:
     output, log = tmp_path / "out", events / "log.jsonl"
     index = pinned(learned, output)
     with live_run(events, output, reindex_every_seconds=0) as (_, reports):
-        await_that(lambda: len(users(output)) == 14)
+        await_that(lambda: len(users_of(output)) == 14)
         append(log, view(1, "zoe"))
-        await_that(lambda: "zoe" in users(output))
+        await_that(lambda: "zoe" in users_of(output))
         append(events / "more.jsonl", view(2, "yan"), "not json\n", view(3, "zoe", ITEMS[5]))
-        await_that(lambda: "yan" in users(output))
+        await_that(lambda: "yan" in users_of(output))
     (report,) = reports
     assert current_lists(output) == expected_lists(index, [events], K)
     assert (report.accounting.input, report.accounting.unaccounted) == (147, 0)
@@ -141,7 +131,7 @@ def test_a_line_without_an_end_waits_and_is_told_at_the_drain(
         append(log, '{"event_id": "never')
     assert reports[0].unfinished == (str(log),)
     assert reports[0].accounting.total("dead_lettered.") == 0
-    assert "zoe" in users(output)
+    assert "zoe" in users_of(output)
 
 
 def test_an_empty_folder_waits_for_its_first_feedback_and_learns_from_it(tmp_path: Path) -> None:
@@ -149,7 +139,7 @@ def test_an_empty_folder_waits_for_its_first_feedback_and_learns_from_it(tmp_pat
     folder.mkdir()
     with live_run(folder, output, reindex_every_seconds=60) as (_, reports):
         append(folder / "log.jsonl", *shop_log())
-        await_that(lambda: len(users(output)) == 14)
+        await_that(lambda: len(users_of(output)) == 14)
     assert reports[0].rebuilds >= 1
     assert reports[0].accounting.input == 143
 
@@ -169,7 +159,7 @@ def test_first_lists_do_not_wait_for_the_interval_of_the_snapshots(tmp_path: Pat
     folder.mkdir()
     with live_run(folder, output, reindex_every_seconds=60, snapshot_every_seconds=600):
         append(folder / "log.jsonl", *shop_log())
-        await_that(lambda: len(users(output)) == 14)
+        await_that(lambda: len(users_of(output)) == 14)
 
 
 def test_an_index_of_nothing_can_be_learned_before_the_first_file_is_there(tmp_path: Path) -> None:
@@ -181,7 +171,7 @@ def test_an_index_of_nothing_can_be_learned_before_the_first_file_is_there(tmp_p
 def test_the_index_is_learned_anew_and_lists_change_to_it(events: Path, tmp_path: Path) -> None:
     output, log = tmp_path / "out", events / "log.jsonl"
     with live_run(events, output, reindex_every_seconds=0.5) as (_, reports):
-        await_that(lambda: len(users(output)) == 14)
+        await_that(lambda: len(users_of(output)) == 14)
         first = read_pointer(output)
         append(log, *(view(n, f"user{n % 14:02d}", "brand-new") for n in range(20)))
         await_that(lambda: read_pointer(output) != first)
@@ -203,10 +193,10 @@ def test_a_broken_pointer_is_refused_and_the_old_index_serves_on(
     index = pinned(learned, output)
     pointer = output / "index" / "CURRENT"
     with live_run(events, output, reindex_every_seconds=0):
-        await_that(lambda: len(users(output)) == 14)
+        await_that(lambda: len(users_of(output)) == 14)
         pointer.write_text("nowhere\n")
         append(events / "log.jsonl", view(1, "zoe"))
-        await_that(lambda: "zoe" in users(output))
+        await_that(lambda: "zoe" in users_of(output))
     versions = {row["index_version"] for row in table(output, "recommendations_latest")}
     assert versions == {index.name}
 
@@ -261,12 +251,12 @@ def test_a_killed_job_that_starts_again_ends_with_the_lists_of_the_pure_core(
     index = pinned(learned, output)
     arguments = command(events, output, "--reindex_every_seconds", "0")
     job = launched(arguments)
-    await_that(lambda: len(users(output)) == 14)
+    await_that(lambda: len(users_of(output)) == 14)
     append(log, *(view(n, f"user{n:02d}", ITEMS[n]) for n in range(10)))
     assert signalled(job, signal.SIGKILL)[0] == -signal.SIGKILL
     append(log, view(20, "zoe"))
     job = launched(arguments)
-    await_that(lambda: "zoe" in users(output))
+    await_that(lambda: "zoe" in users_of(output))
     append(log, view(21, "zoe", ITEMS[7]), view(22, "yan"))
     code, out, err = signalled(job, signal.SIGINT)
     assert code == 0, err

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import random
-import shutil
 import signal
 import threading
 import time
@@ -20,25 +18,24 @@ import pytest
 from models.encoder.scorer import TextScorer
 from models.encoder.serving import Served
 from models.errors import OutputError
-from models.ranking.index import read_pointer
 from pipeline import live
 from pipeline.config import JobConfig
 from pipeline.connectors.base import Received
 from pipeline.live import LiveRun
-from pipeline.live_state import LiveState
 from tests.oracle import assert_books_close, current_lists, expected_lists
-from tests.pipeline.feedback_log import (
-    COMPLAINTS,
-    ITEMS,
-    PRAISE,
-    START,
-    Event,
-    run,
-    shop_log,
-    table,
-    write_log,
+from tests.pipeline.feedback_log import Event, burst, run, shop_log, table, write_log
+from tests.pipeline.live_runs import (
+    K,
+    append,
+    await_that,
+    command,
+    has_read,
+    launched,
+    lines_in,
+    live_run,
+    pinned,
+    signalled,
 )
-from tests.pipeline.live_runs import K, append, await_that, command, launched, live_run, signalled
 
 
 @pytest.fixture(scope="module")
@@ -52,38 +49,6 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def scorer() -> TextScorer:
     return TextScorer.load()
-
-
-def pinned(learned: Path, output: Path) -> Path:
-    shutil.copytree(learned / "index", output / "index")
-    index = read_pointer(output)
-    assert index is not None
-    return index
-
-
-def burst(seed: int, count: int) -> list[Event]:
-    """More feedback, with words, hours out of order, a third of it delivered twice."""
-    chance = random.Random(seed)
-    events: list[Event] = []
-    for number in range(count):
-        event: Event = {
-            "event_id": f"b{seed}-{number}",
-            "user_id": f"user{chance.randrange(20):02d}",
-            "kind": chance.choice(("view", "purchase", "review")),
-            "event_time": START + 200_000 + chance.randrange(-20_000, 20_000),
-            "item_id": chance.choice(ITEMS),
-        }
-        if event["kind"] == "review":
-            event["text"] = f"{chance.choice(PRAISE + COMPLAINTS)} {number % 7}"
-        events.append(event)
-    again = chance.sample(events, count // 3)
-    mixed = [*events, *again]
-    chance.shuffle(mixed)
-    return mixed
-
-
-def lines_in(folder: Path) -> int:
-    return sum(len(path.read_text().splitlines()) for path in folder.iterdir())
 
 
 def test_a_job_that_is_killed_again_and_again_ends_with_the_oracles_lists(
@@ -150,10 +115,6 @@ def _is_empty(source: Redelivering) -> bool:
     return source.backlog() == 0
 
 
-def _has_read(state: LiveState, records: int) -> bool:
-    return state.books()["input"] == records
-
-
 def test_what_is_pulled_is_counted_once_however_often_it_is_delivered(learned: Path, tmp_path: Path) -> None:
     output, log = tmp_path / "out", tmp_path / "oracle.jsonl"
     index = pinned(learned, output)
@@ -210,7 +171,7 @@ def test_lists_do_not_wait_for_a_model_and_end_with_its_scores(
         for number in range(5):
             append(events / "log.jsonl", *burst(number, 20))
             read = 143 + 26 * (number + 1)
-            await_that(partial(_has_read, state, read))
+            await_that(partial(has_read, state, read))
         assert state.books()["accepted.scored"] == 0
         assert current_lists(output)
         held.let_go.set()
@@ -321,43 +282,3 @@ def test_a_sink_that_was_away_ends_with_every_list_and_none_waited_for_it(
         listed.setdefault(user_id, []).append(item_id)
     assert {user_id: items for user_id, (_, items) in sink.lists.items()} == listed
     assert not list((output / ".state" / "outbox").rglob("*.parquet"))
-
-
-def test_indexes_are_swapped_and_a_broken_one_is_refused_without_losing_a_list(
-    learned: Path, tmp_path: Path
-) -> None:
-    swaps = int(os.environ.get("LIVELIST_SWAPS", "12"))
-    events, output, more = tmp_path / "events", tmp_path / "out", tmp_path / "more.jsonl"
-    events.mkdir()
-    first = pinned(learned, output)
-    write_log(events / "log.jsonl", shop_log())
-    run(tmp_path / "other", write_log(more, [*shop_log(), *burst(7, 60)]), model="none")
-    second = read_pointer(tmp_path / "other")
-    assert second is not None
-    shutil.copytree(second, output / "index" / second.name)
-    pointer = output / "index" / "CURRENT"
-    with live_run(
-        events, output, reindex_every_seconds=0, rerank_at_drain=True, snapshot_every_seconds=2
-    ) as (state, _):
-        await_that(lambda: state.lists >= 14)
-        for swap in range(swaps):
-            _publish(pointer, (first, second)[swap % 2].name)
-            append(events / "log.jsonl", *burst(swap, 6))
-            await_that(partial(_has_read, state, 143 + 8 * (swap + 1)))
-        _publish(pointer, "half-written")
-        time.sleep(1.1)  # a pointer is looked at once a second
-        append(events / "log.jsonl", *burst(900, 3))
-        await_that(partial(_has_read, state, 143 + 8 * swaps + 4))
-        _publish(pointer, second.name)
-        time.sleep(1.1)
-    assert current_lists(output) == expected_lists(second, [events], K)
-    rows = table(output, "recommendations")
-    assert {row["index_version"] for row in rows} <= {first.name, second.name}
-    assert [row["kind"] for row in table(output, "alerts")] == ["index_refused"]
-    assert_books_close(output, lines_in(events))
-
-
-def _publish(pointer: Path, version: str) -> None:
-    partial_pointer = pointer.with_suffix(".new")
-    partial_pointer.write_text(version + "\n")
-    partial_pointer.replace(pointer)
