@@ -24,7 +24,6 @@ EXTRAS = {
     "postgres": ["psycopg[binary]>=3.2,<4"],
     "delta": ["deltalake>=1.0,<2"],
     "ui": ["sse-starlette>=2.1,<4", "starlette>=0.41,<2", "uvicorn>=0.32,<1"],
-    "ann": ["usearch>=2.16,<3"],
     "test": [
         "build>=1.2",
         "hypothesis>=6.112,<7",

@@ -16,23 +16,25 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from models.ranking.log import Ints, starts_of
+from models.ranking.log import Ints, spans, starts_of
 from models.ranking.neighbours import Neighbours, keep_heaviest, stack
 
 Vectors = NDArray[np.int8]
 _ROUNDS: Final = 3
 _SAMPLE: Final = 64  # vectors a centre, in the rounds
 _BLOCK: Final = 4096
+_ALONE: Final = 8  # queries at most that are answered one by one: faster, and the same
 
 
 @dataclass(frozen=True)
 class InvertedLists:
-    """Item vectors filed under centres; `items[starts[c]:starts[c + 1]]` belong to centre c."""
+    """Items filed under centres: rows `starts[c]:starts[c + 1]` of `vectors` and `items` are centre c's."""
 
-    vectors: Vectors  # (items, dimension)
-    centres: Vectors
+    vectors: Vectors  # (items with text, dimension), in the order of the lists
+    items: Ints  # the item of each row; ascending within a list
     starts: Ints
-    items: Ints
+    centres: NDArray[np.float32]  # (lists, dimension), whole numbers
+    count: int  # items, those without text too
 
     @classmethod
     def build(cls, vectors: Vectors, lists: int | None = None) -> InvertedLists:
@@ -44,51 +46,76 @@ class InvertedLists:
         for _ in range(_ROUNDS):
             centres = _averaged(vectors[spread], _nearest_centre(vectors[spread], centres), centres)
         home = _nearest_centre(vectors[told], centres)
-        order = np.argsort(home, kind="stable")
-        return cls(vectors, centres, starts_of(np.bincount(home, minlength=count)), told[order])
+        items = told[np.argsort(home, kind="stable")]
+        starts = starts_of(np.bincount(home, minlength=count))
+        return cls(vectors[items], items, starts, centres.astype(np.float32), len(vectors))
 
     def search(self, queries: Vectors, most: int, probes: int = 64, skip: Ints | None = None) -> Neighbours:
-        """Each query's `most` nearest items by dot product; `skip[q]` is an item that q must not find."""
-        blocks = [
-            self._search_block(queries[begin : begin + _BLOCK], most, probes, skip, begin)
+        """Each query's `most` nearest items by dot product; `skip[q]` is an item that q must not find.
+
+        Of equally near items the smaller numbers are found, so that a query finds the same in any batch.
+        """
+        asked = queries.astype(np.float32)
+        if len(queries) <= _ALONE:
+            return stack([
+                self._search_one(query, most, probes, None if skip is None else int(skip[row]))
+                for row, query in enumerate(asked)
+            ])  # fmt: skip
+        return stack([
+            self._search_block(asked[begin : begin + _BLOCK], most, probes, skip, begin)
             for begin in range(0, len(queries), _BLOCK)
-        ]
-        return stack(blocks)
+        ])  # fmt: skip
+
+    def _search_one(self, query: NDArray[np.float32], most: int, probes: int, skip: int | None) -> Neighbours:
+        probed = _probed(self.centres @ query, probes)
+        rows, _ = spans(self.starts, probed)
+        # List by list, so that the float32 copy of a list stays in the processor's cache.
+        lists = [self.vectors[self.starts[one] : self.starts[one + 1]] for one in probed.tolist()]
+        values = np.concatenate([members.astype(np.float32) @ query for members in lists])
+        items = self.items[rows]
+        if skip is not None:
+            values[items == skip] = 0.0
+        near = np.flatnonzero((values > 0) & (values >= _least(values, most)))
+        best = near[np.lexsort((items[near], -values[near]))[:most]]
+        best = best[np.argsort(items[best])]
+        return Neighbours(np.array([0, len(best)]), items[best].astype(np.int32), values[best])
 
     def _search_block(
-        self, queries: Vectors, most: int, probes: int, skip: Ints | None, begin: int
+        self, queries: NDArray[np.float32], most: int, probes: int, skip: Ints | None, begin: int
     ) -> Neighbours:
-        product = queries.astype(np.float32) @ self.centres.astype(np.float32).T
-        probes = min(probes, len(self.centres))
-        probed = np.argpartition(-product, probes - 1, axis=1)[:, :probes].ravel()
-        asker = np.repeat(np.arange(len(queries)), probes)
-        order = np.argsort(probed, kind="stable")
-        bounds = starts_of(np.bincount(probed, minlength=len(self.centres)))
+        probed = _probed(queries @ self.centres.T, probes)
+        asker = np.repeat(np.arange(len(queries)), probed.shape[1])
+        order = np.argsort(probed, axis=None, kind="stable")
+        bounds = starts_of(np.bincount(probed.ravel(), minlength=len(self.centres)))
         rows, items, values = [], [], []
         for centre in np.unique(probed):
             who = asker[order[bounds[centre] : bounds[centre + 1]]]
-            members = self.items[self.starts[centre] : self.starts[centre + 1]]
-            close = queries[who].astype(np.float32) @ self.vectors[members].astype(np.float32).T
+            filed = slice(self.starts[centre], self.starts[centre + 1])
+            members = self.items[filed]
+            close = queries[who] @ self.vectors[filed].astype(np.float32).T
             if skip is not None:
                 close[skip[begin + who][:, None] == members[None, :]] = 0.0
-            row, column = _top(close, most)
+            row, column = np.nonzero((close > 0) & (close >= _least(close, most)))
             rows.append(who[row])
             items.append(members[column])
             values.append(close[row, column])
-        shape = (len(queries), len(self.vectors))
+        shape = (len(queries), self.count)
         found = (np.concatenate(values), (np.concatenate(rows), np.concatenate(items)))
-        return keep_heaviest(sp.csr_array(found, shape=shape), most, np.arange(shape[1]))
+        return keep_heaviest(sp.csr_array(found, shape=shape), most, np.arange(self.count))
 
 
-def _top(values: NDArray[np.float32], most: int) -> tuple[Ints, Ints]:
-    """Rows and columns of each row's `most` greatest positive values."""
-    if values.shape[1] <= most:
-        every_row, every_column = np.nonzero(values > 0)
-        return every_row, every_column
-    columns = np.argpartition(-values, most - 1, axis=1)[:, :most]
-    rows = np.repeat(np.arange(len(values)), most)
-    positive = values[rows, columns.ravel()] > 0
-    return rows[positive], columns.ravel()[positive]
+def _probed(likeness: NDArray[np.float32], probes: int) -> Ints:
+    """The lists to look into: those of the nearest centres, along the last axis."""
+    probes = min(probes, likeness.shape[-1])
+    return np.argpartition(-likeness, probes - 1, axis=-1)[..., :probes]
+
+
+def _least(values: NDArray[np.float32], most: int) -> NDArray[np.float32]:
+    """The `most`-th greatest along the last axis, as an axis of one; below all where there are fewer."""
+    size = values.shape[-1]
+    if size <= most:
+        return np.full((*values.shape[:-1], 1), -np.inf, dtype=np.float32)
+    return np.partition(values, size - most, axis=-1)[..., size - most, None]
 
 
 def _nearest_centre(vectors: Vectors, centres: Vectors) -> Ints:

@@ -43,7 +43,6 @@ EXTRAS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "postgres": ("PostgreSQL", ("psycopg",)),
     "delta": ("Delta tables", ("deltalake",)),
     "ui": ("the live page", ("starlette", "sse_starlette", "uvicorn")),
-    "ann": ("approximate search in large catalogues", ("usearch",)),
 }
 
 Level = Literal["ok", "missing", "broken"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from models.ranking.ann import InvertedLists
 from models.ranking.content import nearest_items, to_int8
@@ -35,8 +36,11 @@ def _row(near: Neighbours, row: int) -> tuple[list[int], list[float]]:
     return near.items[begin:end].tolist(), near.values[begin:end].tolist()
 
 
-def test_a_query_finds_the_same_alone_and_in_a_batch() -> None:
+@pytest.mark.parametrize("equals", [False, True])
+def test_a_query_finds_the_same_alone_and_in_a_batch(equals: bool) -> None:
     vectors = _clustered(1000)
+    if equals:  # many items are equally near
+        vectors = np.sign(vectors[:, :5])
     lists = InvertedLists.build(vectors)
     together = lists.search(vectors[:20], 10)
     for row in range(20):
