@@ -113,11 +113,16 @@ def _files(output: str, table: str) -> list[str]:
 
 
 def _read_files(files: list[str], wanted: pc.Expression | None, columns: list[str] | None) -> pa.Table:
-    parts = []
-    for path in files:
-        with open_file(path) if is_url(path) else open(path, "rb") as file:
-            parts.append(pq.read_table(file, columns=columns, filters=wanted, partitioning=None))
+    # Arrow's own files alone: its threads let go of them late, and one of Python's that is let go of
+    # while the interpreter ends aborts the process.
+    sources = (_fetched(path) if is_url(path) else path for path in files)
+    parts = [pq.read_table(file, columns=columns, filters=wanted, partitioning=None) for file in sources]
     return pa.concat_tables(parts)
+
+
+def _fetched(url: str) -> pa.BufferReader:
+    with open_file(url) as file:
+        return pa.BufferReader(file.read())
 
 
 def _no_tables(output: str, table: str) -> str:
