@@ -11,14 +11,58 @@ import time
 import urllib.request
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
 from models.errors import LivelistError
+from pipeline.bench.usage import Usage, usage_of
+from pipeline.live_freshness import BOUNDS
 
 _START: Final = "import sys; from pipeline.cli.main import main; sys.exit(main(sys.argv[1:]))"
+_ANSWER_SECONDS: Final = 30.0
 _REPOSITORY: Final = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A job at a moment."""
+
+    time: float  # seconds since 1970
+    samples: dict[str, float]
+    usage: Usage
+
+    def of(self, name: str) -> float:
+        """A sample; 0 where the job does not tell it."""
+        return self.samples.get(name, 0.0)
+
+    @property
+    def records(self) -> float:
+        """That the bundles that are done have read."""
+        return self.of('livelist_records_total{account="input"}')
+
+    @property
+    def accepted(self) -> float:
+        """Of these, what counts."""
+        begin = 'livelist_records_total{account="accepted.'
+        return sum(count for name, count in self.samples.items() if name.startswith(begin))
+
+    @property
+    def served(self) -> float:
+        """Events whose list is there, words with their scores."""
+        return self.ages("behaviour")[-1] + self.ages("words")[-1]
+
+    @property
+    def words(self) -> float:
+        """Of these, the ones with words."""
+        return self.ages("words")[-1]
+
+    def ages(self, feedback: str) -> list[float]:
+        """The cumulative histogram of behaviour or words."""
+        name = "livelist_event_freshness_seconds_bucket"
+        bounds = (*map(str, BOUNDS), "+Inf")
+        return [self.of(f'{name}{{le="{bound}",feedback="{feedback}"}}') for bound in bounds]
 
 
 class BenchedJob(AbstractContextManager["BenchedJob"]):
@@ -71,9 +115,17 @@ class BenchedJob(AbstractContextManager["BenchedJob"]):
             for name, _, value in (line.rpartition(" ") for line in lines if line[:1] != "#")
         }
 
-    def records(self) -> float:
-        """That the bundles that are done have read."""
-        return self.metrics().get('livelist_records_total{account="input"}', 0.0)
+    def look(self) -> Look:
+        """What the job tells of itself at this moment; raises LivelistError where it does not answer."""
+        found: list[dict[str, float]] = []
+
+        def answered() -> bool:
+            found.append(self.metrics())
+            return bool(found[-1])
+
+        if not self.await_that(answered, _ANSWER_SECONDS):
+            raise LivelistError(f"the job did not tell its metrics in {_ANSWER_SECONDS:.0f} s")
+        return Look(time.time(), found[-1], usage_of(self.pid))
 
     def await_that(self, reached: Callable[[], object], seconds: float) -> bool:
         """Whether it came to pass in time; raises LivelistError where the job ended."""

@@ -1,4 +1,4 @@
-"""Freshness over the rate as an SVG that needs nothing else."""
+"""Freshness over the rate, and memory over time, as SVGs that need nothing else."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
 from pipeline.bench.live import Step
+from pipeline.bench.soak import Sample
 
 _WIDTH: Final = 720
 _HEIGHT: Final = 420
@@ -24,16 +25,10 @@ def plot_freshness(steps: Sequence[Step], title: str) -> str:
     """The SVG: both axes logarithmic, a line a quantile."""
     measured = sorted((step for step in steps if step.behaviour), key=lambda step: step.rate)
     rates = [step.rate for step in measured] or [1.0]
-    ages = [age for step in measured for age in (*step.behaviour, *step.texts)] or [1.0]
+    ages = [age for step in measured for age in (*step.behaviour, *step.words)] or [1.0]
     across = _scale(min(rates), max(rates), _MARGIN, _WIDTH - _MARGIN)
     down = _scale(min(ages), max(ages), _HEIGHT - _MARGIN, _MARGIN)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
-        'font-family="sans-serif" font-size="12">',
-        f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>',
-        f'<text x="{_WIDTH / 2}" y="24" text-anchor="middle" font-size="15">{title}</text>',
-        *_axes(rates, ages, across, down),
-    ]
+    parts = [*_frame(title), *_axes(rates, ages, across, down)]
     for place, (name, colour, dashes) in enumerate(_LINES):
         points = [(across(step.rate), down(age)) for step in measured for age in _ages(step, place)]
         parts += _line(points, colour, dashes)
@@ -42,9 +37,61 @@ def plot_freshness(steps: Sequence[Step], title: str) -> str:
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
+def plot_memory(samples: Sequence[Sample], title: str) -> str:
+    """The SVG of a soak: megabytes over minutes, of the job and of what it keeps of users."""
+    lines = (
+        ("the job", "#1f77b4", "", [sample.resident / 2**20 for sample in samples]),
+        (
+            "with the process that learns the index",
+            "#d62728",
+            "6 3",
+            [sample.family / 2**20 for sample in samples],
+        ),
+        ("states of users", "#2ca02c", "", [sample.state / 2**20 for sample in samples]),
+    )
+    minutes = [sample.seconds / 60 for sample in samples] or [1.0]
+    most = max((value for line in lines for value in line[3]), default=1.0) * 1.1
+
+    def across(minute: float) -> float:
+        return _MARGIN + minute / max(minutes[-1], 1e-3) * (_WIDTH - 2 * _MARGIN)
+
+    def down(megabytes: float) -> float:
+        return _HEIGHT - _MARGIN - megabytes / most * (_HEIGHT - 2 * _MARGIN)
+
+    parts = [*_frame(title), *_memory_axes(minutes[-1], most, across, down)]
+    for place, (name, colour, dashes, values) in enumerate(lines):
+        points = [(across(minute), down(value)) for minute, value in zip(minutes, values, strict=False)]
+        parts.append(_line(points, colour, dashes)[0])
+        parts.append(f'<text x="{_MARGIN + 10}" y="{50 + 15 * place}" fill="{colour}">{name}</text>')
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _memory_axes(minutes: float, most: float, across: _Place, down: _Place) -> list[str]:
+    bottom = _HEIGHT - _MARGIN
+    parts = [f'<path d="M{_MARGIN},{_MARGIN} V{bottom} H{_WIDTH - _MARGIN}" fill="none" stroke="black"/>']
+    for part in range(5):
+        minute, megabytes = minutes * part / 4, most * part / 4
+        place = f'x="{across(minute):.0f}" y="{bottom + 18}"'
+        parts.append(f'<text {place} text-anchor="middle">{minute:.1f}</text>')
+        place = f'x="{_MARGIN - 6}" y="{down(megabytes) + 4:.0f}"'
+        parts.append(f'<text {place} text-anchor="end">{megabytes:.0f}</text>')
+    parts.append(f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 12}" text-anchor="middle">minutes</text>')
+    parts.append(f'<text x="8" y="{_MARGIN - 12}">MB of memory</text>')
+    return parts
+
+
+def _frame(title: str) -> list[str]:
+    return [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
+        'font-family="sans-serif" font-size="12">',
+        f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>',
+        f'<text x="{_WIDTH / 2}" y="24" text-anchor="middle" font-size="15">{title}</text>',
+    ]
+
+
 def _ages(step: Step, line: int) -> tuple[float, ...]:
     """The age of a line at a step, if it was measured."""
-    ages = step.behaviour if line < 2 else step.texts
+    ages = step.behaviour if line < 2 else step.words
     return (ages[0] if line % 2 == 0 else ages[2],) if ages else ()
 
 
@@ -66,7 +113,7 @@ def _axes(rates: Sequence[float], ages: Sequence[float], across: _Place, down: _
             parts.append(f'<path d="M{left},{height:.0f} H{_WIDTH - _MARGIN}" stroke="#ddd"/>')
             parts.append(f'<text x="{left - 6}" y="{height + 4:.0f}" text-anchor="end">{mark:g}</text>')
     parts.append(f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 12}" text-anchor="middle">events a second</text>')
-    parts.append(f'<text x="8" y="{_MARGIN - 12}">seconds from event to written list</text>')
+    parts.append(f'<text x="8" y="{_MARGIN - 12}">seconds from event to list</text>')
     return parts
 
 

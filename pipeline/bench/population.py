@@ -35,6 +35,7 @@ class Population:
         self._items = [f"item{n}" for n in range(items)] if isinstance(items, int) else list(items)
         self._texts = texts  # share of events with words of their own
         self._made = 0
+        self.words = 0  # events with words, so far
 
     def event(self) -> dict[str, object]:
         """The next event, at the time of this call."""
@@ -46,6 +47,7 @@ class Population:
             "event_time": time.time(),
         }
         if self._chance.random() < self._texts:
+            self.words += 1
             details = " and ".join(self._chance.sample(_DETAILS, 3))
             return event | {"kind": "review", "text": f"{self._chance.choice(_OPENINGS)}; the {details}"}
         return event | {"kind": self._chance.choice(KINDS)}

@@ -47,28 +47,30 @@ def run(args: argparse.Namespace) -> int:
     import tempfile
 
     quiet_libraries()
-    from pipeline.bench.freshness import in_words, quantiles, read_freshness
+    from pipeline.bench.freshness import in_words
 
     console = output_console()
     with tempfile.TemporaryDirectory(prefix="livelist-demo-") as folder:
         output = args.output or Path(folder, "out")
-        began, report = _run_job(args, Path(folder, "events"), output, console)
-        fresh = read_freshness(output, began, time.time())
+        behaviour, words, report = _run_job(args, Path(folder, "events"), output, console)
     console.print(f"\n{report}", soft_wrap=True)
-    if words := quantiles(fresh.texts):
+    if words:
         console.print(f"words, to the list that knows their score: {in_words(words)} s")
-    console.print(f"freshness {in_words(quantiles(fresh.behaviour))}")
+    console.print(f"freshness {in_words(behaviour)}")
     return 0
 
 
-def _run_job(args: argparse.Namespace, events: Path, output: Path, console: Console) -> tuple[float, str]:
-    """When the population began, and the books of the run."""
+def _run_job(
+    args: argparse.Namespace, events: Path, output: Path, console: Console
+) -> tuple[tuple[float, ...], tuple[float, ...], str]:
+    """Quantiles of the freshness of behaviour and words since the population began; the books of the run."""
     from apache_beam.options.pipeline_options import PipelineOptions
 
     from pipeline.bench.population import Population, append_at_rate, shop_items
     from pipeline.cli.live_view import stopped_by_signals, warnings_shown
     from pipeline.config import JobConfig
     from pipeline.live import run_live
+    from pipeline.live_freshness import quantiles_between
     from pipeline.live_job import ENGINE
     from pipeline.live_state import live_state
     from pipeline.output_folder import new_run_id
@@ -80,13 +82,15 @@ def _run_job(args: argparse.Namespace, events: Path, output: Path, console: Cons
     log.write_bytes(b"".join(population.line() for _ in range(500)))
     config = JobConfig((str(events),), str(output), threads=1, snapshot_every_seconds=2.0)
     run_id = new_run_id()
-    state, view, began = live_state(run_id), _View(titles), [time.time()]
+    state, view = live_state(run_id), _View(titles)
+    fresh = state.freshness
+    before: list[list[int]] = []
 
     def live_on() -> None:
-        while not (state.lists or state.stop.wait(0.1)):
+        while not (fresh.behaviour.cumulative()[-1] or state.stop.wait(0.1)):
             pass
-        began[0] = time.time()
-        deadline = began[0] + args.seconds
+        before.extend((fresh.behaviour.cumulative(), fresh.words.cumulative()))
+        deadline = time.time() + args.seconds
         while not state.stop.is_set() and (left := deadline - time.time()) > 0:
             append_at_rate(population, log, args.rate, min(1.0, left))
         state.stop.set()
@@ -98,7 +102,9 @@ def _run_job(args: argparse.Namespace, events: Path, output: Path, console: Cons
     with warnings_shown(), stopped_by_signals(state, None), _shown(view, console):
         threading.Thread(target=live_on, name="population", daemon=True).start()
         report = run_live(config, PipelineOptions([f"--runner={ENGINE}"]), run_id, watch)
-    return began[0], report.accounting.as_line()
+    after = fresh.behaviour.cumulative(), fresh.words.cumulative()
+    behaviour, words = (quantiles_between(*looks) for looks in zip(before or after, after, strict=True))
+    return behaviour, words, report.accounting.as_line()
 
 
 class _View:
