@@ -47,9 +47,7 @@ def parse_launch(
     flags: argparse.Namespace, rest: Sequence[str], prog: str, environment: Mapping[str, str]
 ) -> Launch:
     """The job that `flags` describe, on the runner that `rest` describes. Raises UsageError."""
-    parser = _EveryOption(prog)
-    for options in beam_option_classes():
-        options._add_argparse_args(parser)
+    parser = beam_parser(prog)
     parsed, unknown = parser.parse_known_args(list(rest))
     if unknown:
         ours = argparse.ArgumentParser(add_help=False)
@@ -59,6 +57,14 @@ def parse_launch(
     check_runner(runner)
     given = [*rest] if parsed.runner else [*rest, f"--runner={runner}"]
     return Launch(job_config(flags, environment), PipelineOptions(given), runner, runner_notice(runner))
+
+
+def beam_parser(prog: str) -> CommandParser:
+    """Knows every option of Beam's."""
+    parser = _EveryOption(prog)
+    for options in beam_option_classes():
+        options._add_argparse_args(parser)
+    return parser
 
 
 def check_runner(runner: str) -> None:

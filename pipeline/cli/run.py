@@ -39,6 +39,10 @@ def run(args: argparse.Namespace) -> int:
 
     launch = parse_launch(args, args.beam, "livelist run", os.environ)
     _know_file_systems(launch)
+    if launch.runner.rpartition(".")[2] == "DataflowRunner":
+        from pipeline.cli.dataflow import send
+
+        return send(launch, args)
     if args.streaming:
         return _run_endless(launch, args)
     for flag in ("run_for_seconds", "metrics_port"):

@@ -1,0 +1,41 @@
+"""`livelist run --runner=DataflowRunner`: what is sent, and where to look at it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from models.errors import UsageError
+from pipeline.cli.console import output_console
+
+if TYPE_CHECKING:
+    from pipeline.options import Launch
+
+
+def send(launch: Launch, args: argparse.Namespace) -> int:
+    """Submits the job of `livelist run`. An endless one goes on when this command has ended."""
+    given = {
+        "--run_for_seconds": args.run_for_seconds is not None,
+        "--metrics_port": args.metrics_port is not None,
+        "--log_format": args.log_format != "text",
+    }
+    for flag, there in given.items():
+        if there:
+            raise UsageError(
+                f"{flag} is for a job in this process; Dataflow keeps metrics and logs, and "
+                "`gcloud dataflow jobs drain` ends a job"
+            )
+    from pipeline.cli.report import print_report
+    from pipeline.dataflow_submit import submit
+
+    print("runner: DataflowRunner, in the cloud", file=sys.stderr)
+    submitted = submit(launch.config, launch.beam_options, args.streaming)
+    if not submitted.job_id:
+        print("a template was written; nothing runs yet")
+        return 0
+    if submitted.report is not None:
+        print_report(submitted.report, output_console())
+        return 0
+    print(f"job {submitted.job_id} is submitted and goes on without this command: {submitted.page}")
+    return 0

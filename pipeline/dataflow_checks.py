@@ -1,0 +1,181 @@
+"""What cannot work on Dataflow, said before anything is sent there, with what to do instead."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from importlib.util import find_spec
+from typing import Final
+from urllib.parse import urlsplit
+
+from apache_beam.options.pipeline_options import (
+    GoogleCloudOptions,
+    PipelineOptions,
+    SetupOptions,
+    WorkerOptions,
+)
+
+from models.errors import DeploymentError, UsageError
+from pipeline.config import JobConfig
+from pipeline.connectors.addresses import DeltaFolder, KafkaTopic, PostgresDatabase
+from pipeline.connectors.registry import make_sink, make_source
+from pipeline.connectors.uris import is_connector, parse_sink, parse_source, redacted
+from pipeline.dataflow_job import wants_gpu
+from pipeline.endless import sorted_inputs
+from pipeline.file_systems import is_url
+from pipeline.inputs import check_inputs
+from transforms.index_archive import published_folder
+
+_HERE: Final = ("", "localhost", "127.0.0.1", "::1", "0.0.0.0")
+_DEFAULTS: Final = JobConfig(inputs=("-",), output="-")
+
+
+def check_dataflow(config: JobConfig, options: PipelineOptions, endless: bool) -> None:
+    """Raises UsageError, InputError or DeploymentError for the first thing that could not work there."""
+    _check_packages()
+    _check_code(config, options)
+    _check_accelerator(config, options, endless)
+    for name in ("PUBSUB_EMULATOR_HOST", "STORAGE_EMULATOR_HOST"):
+        if os.environ.get(name):
+            raise UsageError(f"{name} is set: Dataflow's workers do not reach an emulator; unset it")
+    if "-" in config.inputs:
+        raise UsageError("Dataflow's workers cannot read this terminal's stdin: put the records on gs://")
+    _refuse_local("--items", config.items)
+    _refuse_local("--output", [config.output])
+    if endless:
+        _check_endless(config)
+    else:
+        _check_bounded(config)
+    if config.items:
+        check_inputs(config.items)
+
+
+def _check_packages() -> None:
+    if find_spec("google") is None or find_spec("google.cloud.dataflow_v1beta3") is None:
+        raise DeploymentError("DataflowRunner needs: pip install 'livelist[gcp]'")
+
+
+def _check_code(config: JobConfig, options: PipelineOptions) -> None:
+    """Workers get the code, the model and the topics by name, never by accident of a path."""
+    image = options.view_as(WorkerOptions).sdk_container_image
+    if not image and not options.view_as(SetupOptions).setup_file:
+        raise UsageError(
+            "Dataflow's workers need this code: pass --sdk_container_image=IMAGE "
+            "(deploy/dataflow/README.md), or --setup_file=./setup.py and "
+            "--requirements_file=deploy/requirements-worker.txt"
+        )
+    for flag, path in (
+        ("--model", config.model),
+        ("--canary_model", config.canary_model),
+        ("--topics", config.topics),
+    ):
+        if path not in (None, "none") and not image:
+            raise UsageError(
+                f"{flag} {path}: Dataflow's workers have it only from an image that holds it there; "
+                "pass --sdk_container_image=IMAGE"
+            )
+
+
+def _check_accelerator(config: JobConfig, options: PipelineOptions, endless: bool) -> None:
+    if not wants_gpu(config):
+        return
+    cloud = options.view_as(GoogleCloudOptions)
+    if not options.view_as(WorkerOptions).sdk_container_image:
+        raise UsageError(
+            f"--providers {','.join(config.providers)}: Beam's own worker image has no CUDA; pass "
+            "--sdk_container_image with the image of deploy/dataflow that was built with RUNTIME=gpu"
+        )
+    if any(option.startswith("worker_accelerator") for option in cloud.dataflow_service_options or ()):
+        raise UsageError(
+            "worker_accelerator puts a GPU on every worker, and goes not with the hint on the scoring step: "
+            "leave it out, --accelerator says the type"
+        )
+    if cloud.flexrs_goal:
+        raise UsageError("--flexrs_goal does not go with a GPU on one step: Dataflow refuses the pair")
+    if endless and options.view_as(WorkerOptions).autoscaling_algorithm == "NONE":
+        raise UsageError(
+            "an endless job with a GPU on one step needs horizontal autoscaling: leave "
+            "--autoscaling_algorithm out, or pass THROUGHPUT_BASED"
+        )
+
+
+def _check_bounded(config: JobConfig) -> None:
+    for uri in config.inputs:
+        if is_connector(uri):
+            raise UsageError(f"--input {redacted(uri)} never ends: pass --streaming")
+    _refuse_local("--input", config.inputs)
+    if config.sinks:
+        raise UsageError(
+            f"--output {redacted(config.sinks[0])} goes with --streaming; a bounded run writes tables alone"
+        )
+    check_inputs(config.inputs)
+
+
+def _check_endless(config: JobConfig) -> None:
+    files, pulled = sorted_inputs(config)
+    if files:
+        raise UsageError(
+            f"--input {files[0]}: an endless job on Dataflow follows no files: its workers share no disk; "
+            "publish the records to Pub/Sub or Kafka, or read the files without --streaming"
+        )
+    if config.form.name != "jsonl":
+        raise UsageError(f"an endless job follows JSON lines, not --format {config.form.name}: convert them")
+    _refuse_flags(config)
+    for uri in pulled:
+        make_source(uri)
+        _check_place(uri, parse_source(uri))
+    if not config.sinks:
+        raise UsageError(
+            f"an endless job on Dataflow writes to a service, and {config.output} only holds its item index: "
+            "add --output bigquery://PROJECT/DATASET, pubsub://, kafka://, postgresql:// or delta+gs://"
+        )
+    for uri in config.sinks:
+        make_sink(uri)
+        _check_place(uri, parse_sink(uri))
+    if published_folder(config.output) is None:
+        raise DeploymentError(
+            f"no item index is published under {config.output}/index; make one by a bounded run into "
+            f"the same folder: livelist run --input gs://... --output {config.output}"
+        )
+
+
+def _refuse_flags(config: JobConfig) -> None:
+    """Those that an endless job here would silently ignore."""
+    bounded = {"--emit_history": config.emit_history, "--now": config.now is not None}
+    for flag, given in bounded.items():
+        if given:
+            raise UsageError(f"{flag} is for bounded runs")
+    local = {
+        "--state_dir": config.state_dir is not None,
+        "--rerank_at_drain": config.rerank_at_drain,
+        "--reindex_every_seconds": config.reindex_every_seconds not in (0, _DEFAULTS.reindex_every_seconds),
+    }
+    for flag, given in local.items():
+        if given:
+            raise UsageError(
+                f"{flag} is for a job on one machine; on Dataflow states are the service's, and the item "
+                "index is learned by bounded runs into the same --output"
+            )
+
+
+def _refuse_local(flag: str, paths: Iterable[str]) -> None:
+    for path in paths:
+        if not is_connector(path) and (not is_url(path) or path.startswith("file://")):
+            raise UsageError(
+                f"{flag} {path}: Dataflow's workers do not see this machine's disk; give a gs:// URL"
+            )
+
+
+def _check_place(uri: str, address: object) -> None:
+    """Refuses what is on this machine."""
+    hosts: list[str] = []
+    if isinstance(address, KafkaTopic):
+        hosts = [server.rpartition(":")[0].strip("[]") for server in address.servers.split(",")]
+    elif isinstance(address, PostgresDatabase):
+        hosts = [urlsplit(address.dsn).hostname or ""]
+    elif isinstance(address, DeltaFolder) and not is_url(address.root):
+        hosts = [""]
+    if any(host in _HERE for host in hosts):
+        raise UsageError(
+            f"{redacted(uri)}: Dataflow's workers do not reach this machine; name a host that they do"
+        )
