@@ -16,13 +16,14 @@ from onnx import TensorProto
 from models.export.checkpoint import Floats, Linear
 from models.export.graph import GraphWriter
 
-#: Makes the logits that are served, (batch, outputs), of a head's own in a graph, and names them.
-LogitFusion = Callable[[GraphWriter, str], str]
+#: Makes the logits that are served, (batch, outputs), of a head's own and the unit embedding (batch, width)
+#: in a graph, and names them.
+LogitFusion = Callable[[GraphWriter, str, str], str]
 
 
 @dataclass(frozen=True, slots=True)
 class GraphHead:
-    """One output: logits = fusion((concatenated features @ linear.weight + linear.bias) / temperature).
+    """One output: fusion((concatenated features @ linear.weight + linear.bias) / temperature, embedding).
 
     `features` are ("cls", layer) or ("mean", layer), layers counted from the last as -1.
     """
@@ -46,13 +47,16 @@ def add_outputs(graph: GraphWriter, states: Sequence[str], heads: Sequence[Graph
             pooling, layer = feature
             add = mean_tokens if pooling == "mean" else first_token
             pooled[feature] = add(graph, states[layer])
-    graph.output(graph.node("LpNormalization", pooled["mean", -1], axis=-1, p=2), "embedding")
+    embedding = graph.node("LpNormalization", pooled["mean", -1], axis=-1, p=2)
+    graph.output(embedding, "embedding")
     for head in heads:
-        _add_head(graph, pooled, head)
+        _add_head(graph, pooled, embedding, head)
     return {head.output: int(head.linear.weight.shape[1]) for head in heads}
 
 
-def _add_head(graph: GraphWriter, pooled: Mapping[tuple[str, int], str], head: GraphHead) -> None:
+def _add_head(
+    graph: GraphWriter, pooled: Mapping[tuple[str, int], str], embedding: str, head: GraphHead
+) -> None:
     parts = [pooled[feature] for feature in head.features]
     features = parts[0] if len(parts) == 1 else graph.node("Concat", *parts, axis=-1)
     scale = np.float32(1 / head.temperature)
@@ -62,7 +66,7 @@ def _add_head(graph: GraphWriter, pooled: Mapping[tuple[str, int], str], head: G
         graph.constant((head.linear.bias * scale).astype(np.float32)),
     )
     if head.fusion is not None:
-        logits = head.fusion(graph, logits)
+        logits = head.fusion(graph, logits, embedding)
     if head.activation == "softmax":
         graph.output(graph.node("Softmax", logits, axis=-1), head.output)
     else:

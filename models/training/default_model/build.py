@@ -29,7 +29,7 @@ from models.export.trained import ExportPlan, Reference, export_model, served_ta
 from models.training.batches import Collator
 from models.training.checkpoint import load_checkpoint, save_checkpoint
 from models.training.default_model.corpora import CORPORA, Corpus, Example, read_corpora
-from models.training.default_model.fusion import Fusion, fit_fusion
+from models.training.default_model.fusion import Fusion, Sureness, fit_fusion, fit_sureness
 from models.training.default_model.graph import fuse_ngrams
 from models.training.default_model.ngram_table import BUCKETS, fit_table, score_texts
 from models.training.default_model.phrases import made_up_texts
@@ -100,41 +100,47 @@ def export(
     choices = [
         e for e in examples if e.fold == "dev" and e.sentiment is not None and e.corpus not in PLAIN_SETS
     ]
-    fusion = fuse(model, base, table, choices)
+    fusion, sureness = fuse(model, base, table, choices)
     say(f"{fusion}; rounding")
     plan = ExportPlan(
         name=NAME,
         max_length=MAX_LENGTH,
         languages=LANGUAGES,
         description=describe(present, fusion),
-        fusions={SENTIMENT: fuse_ngrams(table, fusion)},
+        fusions={SENTIMENT: fuse_ngrams(table, fusion, sureness)},
         ngrams=describe_ngrams(BUCKETS),
     )
     served = ServedModel(model, served_tasks(model.tasks), {})
-    reference = fused_reference(torch_reference(served, base, MAX_LENGTH), table, fusion)
+    reference = fused_reference(torch_reference(served, base, MAX_LENGTH), table, fusion, sureness)
     texts = [e.text for e in known]
     return export_model(
         model, base, notes, texts, output, plan, labelled(choices[::CHOICES_STEP], ()), reference
     )
 
 
-def fuse(model: FeedbackModel, base: Base, table: Floats, examples: Sequence[Example]) -> Fusion:
-    """The fusion fitted on texts that neither the encoder nor the table learnt from; sets weigh the same."""
+def fuse(
+    model: FeedbackModel, base: Base, table: Floats, examples: Sequence[Example]
+) -> tuple[Fusion, Sureness]:
+    """Fitted on texts that neither the encoder nor the table learnt from; sets weigh the same."""
     texts = labelled(examples, ()).encode(base.tokenizer(MAX_LENGTH))
-    logits = predict(model, Collator(texts, default_device()), bf16=has_bf16(default_device())).logits
+    given = predict(model, Collator(texts, default_device()), bf16=has_bf16(default_device()))
+    logits, targets = given.logits[SENTIMENT], texts.targets[SENTIMENT]
     scores, wide = score_texts(table, texts.texts)
     counts = Counter(e.corpus for e in examples)
     weights = np.array([1 / counts[e.corpus] for e in examples], np.float32)
-    return fit_fusion(logits[SENTIMENT], scores, wide, texts.targets[SENTIMENT], weights)
+    fusion = fit_fusion(logits, scores, wide, targets, weights)
+    fused = fusion.apply(logits, scores, wide)
+    return fusion, fit_sureness(fused, given.embeddings, targets, weights)
 
 
-def fused_reference(reference: Reference, table: Floats, fusion: Fusion) -> Reference:
+def fused_reference(reference: Reference, table: Floats, fusion: Fusion, sureness: Sureness) -> Reference:
     """What the graph should give, in float32: torch's answers, fused."""
 
     def run(texts: Sequence[str]) -> dict[str, Floats]:
         given = reference(texts)
         fused = fusion.apply(np.log(given[SENTIMENT] + 1e-12), *score_texts(table, texts))
-        return {**given, SENTIMENT: np.asarray(softmax(fused, axis=1), np.float32)}
+        calibrated = sureness.apply(fused, given["embedding"])
+        return {**given, SENTIMENT: np.asarray(softmax(calibrated, axis=1), np.float32)}
 
     return run
 

@@ -1,4 +1,4 @@
-"""How the n-gram table joins the sentiment head in the graph."""
+"""How the n-gram table joins the sentiment head in the graph, and the answer is calibrated."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from onnx import TensorProto
 from models.encoder.manifest import NGRAM_IDS
 from models.export.checkpoint import Floats
 from models.export.graph import GraphWriter
-from models.export.outputs import LogitFusion, integers
-from models.training.default_model.fusion import DIRECTION, Fusion
+from models.export.outputs import LogitFusion, integers, product_each
+from models.training.default_model.fusion import DIRECTION, MOST_SURENESS, Fusion, Sureness
 
 
 def quantize_table(table: Floats) -> tuple[np.ndarray[tuple[int, int], np.dtype[np.int8]], float]:
@@ -19,10 +19,10 @@ def quantize_table(table: Floats) -> tuple[np.ndarray[tuple[int, int], np.dtype[
     return np.append(rows, np.int8(0))[:, None], scale
 
 
-def fuse_ngrams(table: Floats, fusion: Fusion) -> LogitFusion:
-    """`Fusion.apply` in the graph, with the weights (buckets,) of n-grams."""
+def fuse_ngrams(table: Floats, fusion: Fusion, sureness: Sureness) -> LogitFusion:
+    """`Fusion.apply` with the weights (buckets,) of n-grams, then `Sureness.apply`, in the graph."""
 
-    def add(graph: GraphWriter, logits: str) -> str:
+    def add(graph: GraphWriter, logits: str, embedding: str) -> str:
         one = graph.constant(np.float32(1))
         count = _count(graph, len(table))
         score, scale = _score(graph, table, count)
@@ -31,9 +31,21 @@ def fuse_ngrams(table: Floats, fusion: Fusion) -> LogitFusion:
             "Mul", graph.node("Min", count, one), graph.constant(np.float32(fusion.scale - fusion.plain))
         )
         factor = graph.node("Add", step, graph.constant(np.float32(fusion.plain)))
-        return graph.node("Add", graph.node("Mul", logits, factor), graph.node("Mul", score, direction))
+        fused = graph.node("Add", graph.node("Mul", logits, factor), graph.node("Mul", score, direction))
+        return graph.node("Mul", fused, _sureness(graph, embedding, sureness))
 
     return add
+
+
+def _sureness(graph: GraphWriter, embedding: str, sureness: Sureness) -> str:
+    """What each text's logits are multiplied by, (batch, 1)."""
+    exponent = graph.node(
+        "Add",
+        product_each(graph, embedding, sureness.weights[:, None]),
+        graph.constant(np.float32(sureness.bias)),
+    )
+    low, high = (graph.constant(np.float32(bound)) for bound in (-MOST_SURENESS, MOST_SURENESS))
+    return graph.node("Exp", graph.node("Clip", exponent, low, high))
 
 
 def _count(graph: GraphWriter, buckets: int) -> str:

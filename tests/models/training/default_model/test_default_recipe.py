@@ -35,7 +35,7 @@ from models.training.default_model.corpora import (  # noqa: E402
     undo_treebank,
     without_leaks,
 )
-from models.training.default_model.fusion import LEAST_TRUST, Fusion, fit_fusion  # noqa: E402
+from models.training.default_model.fusion import LEAST_TRUST, Fusion, Sureness, fit_fusion, fit_sureness  # noqa: E402
 from models.training.default_model.glossary import (  # noqa: E402
     characters,
     first_rows,
@@ -155,6 +155,22 @@ def test_fusion_trusts_what_is_right() -> None:
     assert fit_fusion(noise, right, every, targets, every).scale < 0.3
 
 
+def test_sureness_is_less_where_a_kind_of_text_is_often_misread() -> None:
+    random = np.random.default_rng(0)
+    truth, hard = random.integers(0, 2, 4000), np.arange(4000) % 2
+    read = np.where(random.random(4000) < np.where(hard, 0.25, 0.02), 1 - truth, truth)
+    logits = (2.5 * np.eye(2)[read]).astype(np.float32)
+    embeddings, targets = np.eye(2, dtype=np.float32)[hard], np.eye(2, dtype=np.float32)[truth]
+    sureness = fit_sureness(logits, embeddings, targets, np.ones(4000, np.float32), 1e-5)
+    spread = np.ptp(sureness.apply(logits, embeddings), axis=1)
+    right = [1 / (1 + np.exp(-spread[hard == kind].mean())) for kind in (0, 1)]
+    assert right == pytest.approx([0.98, 0.75], abs=0.03)
+    wild = Sureness(np.array([1e9, -1e9], np.float32), 0.0).apply(logits, embeddings)
+    assert np.array_equal(wild.argmax(axis=1), logits.argmax(axis=1))
+    assert np.isfinite(wild).all()
+
+
+SURENESS = Sureness(np.random.default_rng(5).normal(size=64).astype(np.float32), 0.1)
 FUSION = Fusion(plain=0.9, scale=0.7, trust=0.4)
 TABLE = np.random.default_rng(0).normal(size=BUCKETS).astype(np.float32)
 
@@ -174,7 +190,9 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> ModelProto:
     writer = GraphWriter()
     scales = choose_scales(bert, random.integers(0, 200, (20, 12)).tolist())
     states = QuantizedEncoder(writer, bert, scales).hidden_states()
-    head = GraphHead("sentiment", (("cls", -1),), linear, "softmax", fusion=fuse_ngrams(TABLE, FUSION))
+    head = GraphHead(
+        "sentiment", (("cls", -1),), linear, "softmax", fusion=fuse_ngrams(TABLE, FUSION, SURENESS)
+    )
     widths = add_outputs(writer, states, [head])
     shapes: dict[str, tuple[str | int, ...]] = {
         name: ("batch", width) for name, width in {"embedding": 64, **widths}.items()
@@ -194,9 +212,11 @@ def test_the_graph_fuses_as_the_fusion_does(graph: ModelProto) -> None:
     ngrams = ngram_ids("质量很好", BUCKETS).tolist()
     rows, scale = quantize_table(TABLE)
     score = rows[ngrams, 0].sum() * scale / np.sqrt(len(ngrams))
-    plain = np.log(_run(graph, ids, [[]])[1]) / FUSION.plain
+    embedding, given = _run(graph, ids, [[]])
+    [[factor]] = SURENESS.apply(np.ones((1, 1), np.float32), embedding)
+    plain = np.log(given) / FUSION.plain / factor
     fused = FUSION.apply(plain, np.array([score], np.float32), np.ones(1, np.float32))
-    expected = np.exp(fused) / np.exp(fused).sum()
+    expected = np.exp(factor * fused) / np.exp(factor * fused).sum()
     assert np.allclose(_run(graph, ids, [ngrams])[1], expected, atol=1e-4)
 
 
