@@ -111,7 +111,8 @@ def evaluate_leave_last_out(
     clock = max(view.newest_time for view in learned)
     index = learn_index(merge_logs([encode_log(learned)]), items, vectors, index_config, clock)
     targets = [view.interactions[-1].item_id for view in asked]
-    listed = list(_listed(queries, index, ranking_config, max(view.newest_time for view in queries), k))
+    newest = max(clock, *(view.newest_time for view in queries))
+    listed = list(_listed(queries, index, ranking_config, newest, k))
     ranks = _ranks(listed, targets)
     found = {"livelist": Predictions([float(place) for place in ranks], listed)}
     if baselines:

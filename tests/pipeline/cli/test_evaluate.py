@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline.cli.main import main
+from pipeline.config import JobConfig
+from pipeline.history import load_history
+from pipeline.job import run_job
+from pipeline.sample import EVENTS
+from tests.pipeline.sample.test_sample import objects
 
 
 def history(folder: Path, items: int) -> str:
@@ -80,3 +88,28 @@ def test_flags_of_runs_are_refused_and_not_shown(flag: str, capsys: pytest.Captu
     with pytest.raises(SystemExit):
         main(["evaluate", "--help"])
     assert flag.partition("=")[0] not in capsys.readouterr().out
+
+
+def test_the_job_on_everything_but_what_is_held_out_lists_what_plus_predicts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = objects(EVENTS)
+    everything, kept = tmp_path / "all.jsonl", tmp_path / "kept.jsonl"
+    everything.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    assert main(["evaluate", "--input", str(everything), "--model", "none", "--learn", "plus", "--json"]) == 0
+    ours = json.loads(capsys.readouterr().out)["rows"][0]
+
+    config = JobConfig(inputs=(str(everything),), output=str(tmp_path), model="none")
+    views = [view for view in load_history(config).views() if len(view.interactions) >= 3]
+    held_out = {view.user_id: view.interactions[-1].item_id for view in views}
+    others = [line for line in lines if held_out.get(str(line.get("user_id")), "") != line.get("item_id")]
+    kept.write_text("".join(f"{json.dumps(line)}\n" for line in others))
+    out = tmp_path / "out"
+    run_job(JobConfig(inputs=(str(kept),), output=str(out), model="none"), PipelineOptions())
+
+    rows = pq.read_table(out / "recommendations_latest", columns=["user_id", "rank", "item_id"]).to_pylist()
+    ranks = [row["rank"] for row in rows if held_out.get(row["user_id"]) == row["item_id"]]
+    assert ranks
+    assert ours["hit_rate"] == pytest.approx(len(ranks) / len(held_out), abs=1e-12)
+    gains = (1 / math.log2(1 + rank) for rank in ranks)
+    assert ours["ndcg"] == pytest.approx(sum(gains) / len(held_out), abs=1e-12)
