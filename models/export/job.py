@@ -11,9 +11,10 @@ from models.encoder.artefact import Artefact
 from models.errors import DeploymentError, InputError
 from models.export.trained import MAX_LENGTH, ExportPlan, Quantize, export_model
 from models.training.checkpoint import HEADS_CONFIG_NAME, HeadNotes, load_checkpoint
-from models.training.job import TrainingData, read_request, read_training_data, taught_languages
+from models.training.job import taught_languages
 from models.training.network import Base, FeedbackModel, load_base
 from models.training.reading import read_data
+from models.training.request import TrainingData, read_request, read_training_data
 from models.training.run_folder import CONFIG_NAME
 from models.training.tasks import LabelledTexts
 

@@ -23,17 +23,10 @@ from models.training.checkpoint import load_checkpoint, save_checkpoint
 from models.training.curves import loss_curves, write_html
 from models.training.device import default_device
 from models.training.evaluation import evaluate, predict
-from models.training.job import (
-    TrainingRequest,
-    calibrate,
-    claim_folder,
-    encode_data,
-    read_training_data,
-    require_labels_of,
-    with_labels_of,
-)
+from models.training.job import calibrate, encode_data
 from models.training.network import FeedbackModel, Output, mean_pool
 from models.training.prune import Figures, encoder_layers, keep_layers
+from models.training.request import TrainingRequest, reopen_run
 from models.training.tasks import LabelledTexts, Task
 from models.training.trainer import Trainer, Watcher
 
@@ -70,14 +63,13 @@ class Distilled:
 
 def distil(request: DistilRequest, folder: Path, watchers: Sequence[Watcher] = ()) -> Distilled:
     """Trains the student in `folder`, a run like any other. Raises InputError for a size that cannot be."""
-    teacher, base, _ = load_checkpoint(Path(request.training.base))
-    asked = with_labels_of(request.training, teacher.tasks)
-    data = read_training_data(asked)
-    require_labels_of(teacher.tasks, data)
-    claim_folder(folder, asked, data, "distil", {"layers": request.layers, "hidden": request.hidden})
+    opened = reopen_run(
+        request.training, folder, "distil", {"layers": request.layers, "hidden": request.hidden}
+    )
+    base, asked = opened.base, opened.request
     plain = replace(asked.settings, hold_embedding=0.0, contrast_embedding=0.0)
-    data = encode_data(replace(asked, settings=plain), base, data)
-    teacher = teacher.to(default_device()).eval()
+    data = encode_data(replace(asked, settings=plain), base, opened.data)
+    teacher = opened.model.to(default_device()).eval()
     directions = find_directions(teacher, data.train, request.hidden)
     student = make_student(request.training.base, directions, request.layers)
     loss = TeacherLoss(teacher, student.tasks, directions, request)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from models.encoder.language import detect_language
-from models.errors import DeploymentError, InputError, OutputError
+from models.errors import DeploymentError, InputError
 from models.training import run_folder
 from models.training.augment import exchange_synonyms, read_synonyms
 from models.training.batches import Collator
@@ -27,63 +26,28 @@ from models.training.evaluation import (
     probabilities,
     scope_metrics,
 )
-from models.training.labels import Labelled, LabelRules, fold_of, in_share, label_examples
+from models.training.labels import fold_of
 from models.training.network import Base, FeedbackModel, embed_texts, load_base
 from models.training.optimise import merge_lora
 from models.training.quality import compare_embeddings
-from models.training.reading import DataFile, read_data
+from models.training.reading import read_data
+from models.training.request import (
+    LEAST_VALIDATION,
+    TrainingData,
+    TrainingRequest,
+    claim_folder,
+    describe_data,
+    read_training_data,
+    run_config,
+)
 from models.training.selection import most_worth_labelling, pseudo_label
-from models.training.settings import Settings
-from models.training.tasks import INTENT, SENTIMENT, TOPICS, Floats, LabelledTexts, Task, concatenate
+from models.training.tasks import INTENT, Floats, LabelledTexts, Task, concatenate
 from models.training.trainer import Trainer, TrainingResult, Watcher
 
 TO_LABEL_NAME = "to_label.jsonl"
-MOST_VALIDATION = 5000  # texts
 LANGUAGE_SHARE = 0.02  # of the texts, for a language to count as taught
-LEAST_VALIDATION = 4
 
 Report = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingRequest:
-    """Everything that decides what a run comes to; it stands in the run's config.json."""
-
-    base: str
-    data: tuple[str, ...]
-    settings: Settings = field(default_factory=Settings)
-    rules: LabelRules = field(default_factory=LabelRules)
-    columns: Mapping[str, str] = field(default_factory=dict)
-    validation: tuple[str, ...] = ()  # files; without, a share of the data by hash
-    validation_share: float = 0.1
-    features: tuple[str, ...] = ()  # what the heads read; empty: [CLS], and the mean as well when frozen
-    folds: int = 0  # of a cross-validation before the run proper
-    synonyms: str = ""
-    synonym_share: float = 0.15
-    unlabelled: tuple[str, ...] = ()
-    pseudo_gate: float = 0.0  # least confidence of a pseudo-label; 0 makes none
-    ask: int = 0  # texts of `unlabelled` to write down for labelling
-
-    def __post_init__(self) -> None:
-        if not 0 < self.validation_share < 1:
-            raise InputError(f"validation share: expected a number in (0, 1), got {self.validation_share:g}")
-        if self.folds == 1 or self.folds < 0:
-            raise InputError(f"folds: expected 2 or more, or 0 for none, got {self.folds}")
-        if (self.pseudo_gate or self.ask) and not self.unlabelled:
-            raise InputError("pseudo-labels and texts to label need --unlabelled FILE")
-        if not 0 <= self.pseudo_gate < 1:
-            raise InputError(f"pseudo-label gate: expected a confidence in [0, 1), got {self.pseudo_gate:g}")
-
-
-@dataclass(slots=True)
-class TrainingData:
-    """What a request's files hold."""
-
-    tasks: tuple[Task, ...]
-    train: LabelledTexts
-    validation: LabelledTexts
-    files: list[DataFile]
-    notes: tuple[str, ...]
 
 
 def train(
@@ -96,7 +60,7 @@ def train(
     """
     data = read_training_data(request)
     claim_folder(folder, request, data)
-    report(_describe(data))
+    report(describe_data(data))
     folds = [_fold_score(request, data, fold, folder, report) for fold in range(request.folds)]
     base = load_base(request.base)
     model = _make_model(request, base, data.tasks)
@@ -112,148 +76,6 @@ def train(
         metrics["cross_validation"] = _summarise(folds)
     _write(folder, request, data, model, base, notes, metrics, result)
     return metrics
-
-
-def read_training_data(request: TrainingRequest) -> TrainingData:
-    """Reads, labels and divides the data of a request. Raises InputError as `train` does."""
-    examples, files = read_data(request.data, request.columns)
-    if request.validation:
-        held, more = read_data(request.validation, request.columns)
-        split = len(examples)
-        labelled = label_examples([*examples, *held], request.rules)
-        texts = {str(example.values.get("text")) for example in held}
-        rows = np.array([text in texts for text in labelled.texts.texts])
-        if len(held) and split and rows.all():
-            raise InputError("every training text is among the validation texts: give other files")
-        files = [*files, *more]
-    else:
-        labelled = label_examples(examples, request.rules)
-        rows = _held_out(labelled, request.validation_share)
-    _refuse_unlearnable(labelled.tasks, labelled.texts.take(~rows))
-    tested = labelled.texts.take(np.flatnonzero(rows)[:MOST_VALIDATION])
-    if len(tested) < LEAST_VALIDATION:
-        raise InputError(
-            f"expected {LEAST_VALIDATION} texts or more to validate on, got {len(tested)}: give more data, "
-            "or raise --validation_share"
-        )
-    used = ~rows & np.array([split != "test" for split in labelled.splits])
-    return TrainingData(labelled.tasks, labelled.texts.take(used), tested, files, labelled.notes)
-
-
-def _held_out(labelled: Labelled, share: float) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """The data's own validation split where it has one, else a share of the texts by hash."""
-    if "validation" in labelled.splits:
-        return np.array([split == "validation" for split in labelled.splits])
-    return np.array(
-        [
-            split != "test" and in_share(text, share)
-            for text, split in zip(labelled.texts.texts, labelled.splits, strict=True)
-        ]
-    )
-
-
-def _refuse_unlearnable(tasks: Sequence[Task], train: LabelledTexts) -> None:
-    for task in tasks:
-        rows = train.targets[task.name][train.known(task.name)]
-        if task.kind == "classes" and len(np.unique(rows.argmax(axis=1))) < 2:
-            raise InputError(f"{task.name}: fewer than two classes are left to train on; give more data")
-
-
-def claim_folder(
-    folder: Path, request: TrainingRequest, data: TrainingData, command: str = "train",
-    more: Mapping[str, object] | None = None,
-) -> None:  # fmt: skip
-    """Writes the config, or finds the same one of a run that was interrupted; `more` is added to it.
-
-    Raises OutputError when the folder holds another run, or a finished one.
-    """
-    if (folder / run_folder.METRICS_NAME).is_file():
-        raise OutputError(f"{folder} holds a finished run; choose another folder, or delete it")
-    config = {**_config(request, data), "command": command, **(more or {})}
-    path = folder / run_folder.CONFIG_NAME
-    if path.is_file():
-        old = json.loads(path.read_text(encoding="utf-8"))
-        same = {key: value for key, value in json.loads(json.dumps(config)).items() if key != "libraries"}
-        if any(old.get(key) != value for key, value in same.items()):
-            differs = sorted(key for key, value in same.items() if old.get(key) != value)
-            raise OutputError(
-                f"{folder} holds an unfinished run with another {differs[0]}; choose another folder, "
-                "or delete it"
-            )
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    run_folder.write_json(path, config)
-
-
-def _config(request: TrainingRequest, data: TrainingData) -> dict[str, object]:
-    return {
-        "command": "train",
-        "base": request.base,
-        "arguments": asdict(request),
-        "data": [asdict(file) for file in data.files],
-        "notes": list(data.notes),
-        "texts": {"train": len(data.train), "validation": len(data.validation)},
-        "tasks": [asdict(task) for task in data.tasks],
-        "libraries": run_folder.library_versions(),
-    }
-
-
-def read_request(folder: Path) -> TrainingRequest:
-    """The request of the run in a folder.
-
-    Raises DeploymentError when the folder holds no config of a run.
-    """
-    path = folder / run_folder.CONFIG_NAME
-    try:
-        given: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["arguments"]
-        given["settings"] = Settings(**given["settings"])
-        rules = given["rules"]
-        labels = {task: tuple(names) for task, names in rules["labels"].items()}
-        scale = (float(rules["rating_scale"][0]), float(rules["rating_scale"][1]))
-        given["rules"] = LabelRules(scale, rules["sentiment_classes"], tuple(rules["tasks"]), labels)
-        fields: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
-        return TrainingRequest(**fields)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DeploymentError(f"{path} is not the config of a run: {error}") from None
-
-
-def with_labels_of(request: TrainingRequest, tasks: Sequence[Task]) -> TrainingRequest:
-    """The request with the labels, in their order, that a trained model has."""
-    labels = {task.name: task.labels for task in tasks if task.name in (TOPICS, INTENT)}
-    classes = next((len(t.labels) for t in tasks if t.name == SENTIMENT), request.rules.sentiment_classes)
-    rules = replace(request.rules, labels={**labels, **request.rules.labels}, sentiment_classes=classes)
-    return replace(request, rules=rules)
-
-
-def require_labels_of(tasks: Sequence[Task], data: TrainingData) -> None:
-    """Raises InputError unless the data has labels for the model's heads, and the same ones."""
-    of_data = {task.name: task for task in data.tasks}
-    shared = [task for task in tasks if task.name in of_data]
-    if not shared:
-        names = ", ".join(task.name for task in tasks) or "none"
-        raise InputError(f"the data has labels for none of the model's tasks ({names})")
-    for task in shared:
-        found = of_data[task.name].labels
-        if found != task.labels:
-            raise InputError(
-                f"{task.name}: the model's head has the labels {list(task.labels[:8])}, the data "
-                f"{list(found[:8])}; name the model's in --labels"
-            )
-
-
-def _describe(data: TrainingData) -> str:
-    parts = [f"{len(data.train):,} texts to learn from, {len(data.validation):,} to validate on"]
-    for task in data.tasks:
-        known = int(data.train.known(task.name).sum())
-        parts.append(
-            f"{task.name}: {known:,} texts" + (f", {len(task.labels)} labels" if task.labels else "")
-        )
-    for file in data.files:
-        renamed = [f"{field} = {column!r}" for field, column in file.columns.items() if field != column]
-        if renamed:
-            parts.append(f"{Path(file.path).name}: {', '.join(renamed)}")
-    parts += [f"left out: {note}" for note in data.notes]
-    return "\n".join(parts)
 
 
 def _make_model(request: TrainingRequest, base: Base, tasks: Sequence[Task]) -> FeedbackModel:
@@ -442,7 +264,7 @@ def _write(
     }
     write_html(folder / "curves.html", folder.name, charts)
     write_png(folder / "curves.png", charts)
-    card = run_folder.model_card(folder.name, _config(request, data), model.tasks, metrics)
+    card = run_folder.model_card(folder.name, run_config(request, data), model.tasks, metrics)
     (folder / run_folder.CARD_NAME).write_text(card, encoding="utf-8")
     run_folder.write_json(folder / run_folder.METRICS_NAME, metrics)
     _remove_state(folder / "pseudo_labels")

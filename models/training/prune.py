@@ -20,20 +20,12 @@ from torch import nn
 from models.errors import DeploymentError, InputError
 from models.training import run_folder
 from models.training.batches import Collator
-from models.training.checkpoint import HeadNotes, load_checkpoint, save_checkpoint
+from models.training.checkpoint import HeadNotes, save_checkpoint
 from models.training.evaluation import evaluate, overall_score, predict
-from models.training.job import (
-    Report,
-    TrainingRequest,
-    calibrate,
-    claim_folder,
-    encode_data,
-    read_training_data,
-    require_labels_of,
-    with_labels_of,
-)
+from models.training.job import Report, calibrate, encode_data
 from models.training.losses import task_losses, total_loss
 from models.training.network import Base, FeedbackModel
+from models.training.request import TrainingRequest, reopen_run
 from models.training.settings import Settings
 from models.training.tasks import LabelledTexts
 from models.training.trainer import Trainer, Watcher
@@ -74,14 +66,11 @@ def prune(
     request: PruneRequest, folder: Path, watchers: Sequence[Watcher] = (), report: Report = print
 ) -> Pruned:
     """Writes the smaller model to `folder` as a run. Raises InputError when nothing can be taken out."""
-    model, base, _ = load_checkpoint(Path(request.training.base))
-    asked = with_labels_of(request.training, model.tasks)
-    data = read_training_data(asked)
-    require_labels_of(model.tasks, data)
-    claim_folder(folder, asked, data, "prune", {"layers": request.layers, "heads": request.heads})
+    opened = reopen_run(request.training, folder, "prune", {"layers": request.layers, "heads": request.heads})
+    model, base, asked = opened.model, opened.base, opened.request
     held = asked.settings.hold_embedding if request.recover_steps else 0.0
     training = replace(asked, settings=replace(asked.settings, mode="full", hold_embedding=held))
-    data = encode_data(training, base, data)
+    data = encode_data(training, base, opened.data)
     before = _figures(model, data.validation)
     if request.layers:
         removed = prune_layers(model, data.validation, request.layers, report)

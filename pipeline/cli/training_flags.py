@@ -11,7 +11,7 @@ from models.errors import UsageError
 from pipeline.cli.parsing import CommandParser
 
 if TYPE_CHECKING:
-    from models.training.job import TrainingRequest
+    from models.training.request import TrainingRequest
     from models.training.settings import Settings
 
 #: Help of the flags that are fields of `Settings`.
@@ -111,8 +111,8 @@ def read_columns(args: argparse.Namespace) -> dict[str, str]:
 
 def read_training_request(args: argparse.Namespace, base: str) -> TrainingRequest:
     """The request of the flags of `add_data_flags`, `add_label_flags` and `add_settings_flags`."""
-    from models.training.job import TrainingRequest
     from models.training.labels import LabelRules, read_label_file
+    from models.training.request import TrainingRequest
     from pipeline.flags import rating_scale
 
     rules = LabelRules(
@@ -134,7 +134,7 @@ def read_training_request(args: argparse.Namespace, base: str) -> TrainingReques
 
 def read_further_request(args: argparse.Namespace, run: str) -> TrainingRequest:
     """As `read_training_request` from an earlier run, on the run's own data unless --data is given."""
-    from models.training.job import read_request
+    from models.training.request import read_request
 
     if args.data:
         return read_training_request(args, run)

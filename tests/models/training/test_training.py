@@ -27,12 +27,13 @@ from models.training.evaluation import (  # noqa: E402
     fit_temperature,
     probabilities,
 )
-from models.training.job import TrainingRequest, read_request, train  # noqa: E402
+from models.training.job import train  # noqa: E402
 from models.training.labels import LabelRules  # noqa: E402
 from models.training.losses import embedding_terms, task_losses  # noqa: E402
 from models.training.network import FeedbackModel, embed_texts, load_base  # noqa: E402
 from models.training.prune import PruneRequest, prune  # noqa: E402
 from models.training.quality import far_apart, knn_accuracy  # noqa: E402
+from models.training.request import TrainingRequest, read_request  # noqa: E402
 from models.training.settings import Mode, Settings  # noqa: E402
 from models.training.tasks import LabelledTexts, Task, one_hot  # noqa: E402
 from models.training.trainer import STATE_NAME, Trainer  # noqa: E402
@@ -221,7 +222,8 @@ sys.path.insert(0, sys.argv[1])
 import torch
 torch.set_num_threads(1)
 from pathlib import Path
-from models.training.job import train, read_request
+from models.training.job import train
+from models.training.request import read_request
 class Slow:
     def step(self, step, steps, losses, rate):
         if step > 6: time.sleep(0.2)
