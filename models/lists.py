@@ -6,11 +6,14 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from hashlib import blake2b
+from typing import Final
 
 import msgpack
 
 from models.records import Micros, RankedItem, Reason, TopK
 from models.state import UserState
+
+_FIELDS: Final = tuple(field.name for field in dataclasses.fields(TopK))
 
 
 def list_hash(items: Sequence[RankedItem]) -> str:
@@ -68,8 +71,17 @@ def tombstone(
 
 def encode_list(made: TopK) -> bytes:
     """Compact bytes of a list, for state and shuffles."""
-    packed: bytes = msgpack.packb(dataclasses.astuple(made))
+    items = [
+        (item.rank, item.item_id, item.score, [_reason_row(reason) for reason in item.reasons])
+        for item in made.items
+    ]
+    row = [items if name == "items" else getattr(made, name) for name in _FIELDS]
+    packed: bytes = msgpack.packb(row)
     return packed
+
+
+def _reason_row(reason: Reason) -> tuple[str, tuple[str, ...], float, str]:
+    return reason.code, reason.event_ids, reason.contribution, reason.text
 
 
 def decode_list(encoded: bytes) -> TopK:

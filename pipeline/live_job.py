@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
 import apache_beam as beam
-import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.runners.portability.fn_api_runner import fn_runner, worker_handlers
 
 from models.accounting import DEAD_LETTERED
 from models.errors import InputError, OutputError
@@ -19,6 +15,7 @@ from models.tables import ScoredRow
 from pipeline.config import JobConfig
 from pipeline.follow import follow_log
 from pipeline.job import recommender_config
+from pipeline.live_engine import engine_for_long
 from pipeline.live_state import LiveState, live_state
 from pipeline.recommender import build_live_recommender
 from pipeline.snapshots import WriteStream
@@ -36,35 +33,10 @@ def run_pipeline(
     pipeline = beam.Pipeline(ENGINE, options=options)
     build_live(pipeline, config, score_feedback, run_id)
     try:
-        with _engine_for_long():
+        with engine_for_long():
             pipeline.run().wait_until_finish()
     except RuntimeError as error:
         raise _told_plainly(error) from error
-
-
-@contextmanager
-def _engine_for_long() -> Iterator[None]:
-    """The engine without what it gathers for a short run."""
-    before = worker_handlers.STATE_CACHE_SIZE_MB, fn_runner.consolidate_monitoring_infos
-    pool = pa.default_memory_pool()
-    # There is no state that the engine keeps; a cache of it would only measure the size of values.
-    worker_handlers.STATE_CACHE_SIZE_MB = 0
-    # It chains the metrics of all bundles lazily, to be added up at the end: some 50 kB a bundle, for ever.
-    fn_runner.consolidate_monitoring_infos = _no_metrics
-    collections = gc.get_threshold()
-    gc.set_threshold(50_000, 20, 50)  # records form no cycles, and looking for some among them takes its time
-    # Arrow's own allocator keeps a little of every small file.
-    pa.set_memory_pool(pa.system_memory_pool())
-    try:
-        yield
-    finally:
-        worker_handlers.STATE_CACHE_SIZE_MB, fn_runner.consolidate_monitoring_infos = before
-        pa.set_memory_pool(pool)
-        gc.set_threshold(*collections)
-
-
-def _no_metrics(*infos: object, **how: object) -> tuple[()]:
-    return ()
 
 
 def _told_plainly(error: RuntimeError) -> Exception:

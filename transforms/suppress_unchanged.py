@@ -42,14 +42,17 @@ class SuppressUnchanged(beam.PTransform):
     keep_in: str = ""
 
     def expand(self, lists: beam.PCollection[TopK]) -> DoOutputsTuple:
-        return (
-            lists
-            | "KeyListByUser" >> beam.Map(_by_user).with_output_types(tuple[str, bytes])
-            | "HoldUnchanged"
-            >> beam.ParDo(_HoldInProcess(self.keep_in) if self.keep_in else _HoldUnchanged())
-            .with_output_types(TopK, accounting=tuple[str, int])
-            .with_outputs("accounting", main="lists")
-        )
+        if self.keep_in:
+            held = lists | "HoldUnchanged" >> _outputs(_HoldInProcess(self.keep_in))
+        else:
+            keyed = lists | "KeyListByUser" >> beam.Map(_by_user).with_output_types(tuple[str, bytes])
+            held = keyed | "HoldUnchanged" >> _outputs(_HoldUnchanged())
+        return held
+
+
+def _outputs(hold: beam.DoFn) -> beam.PTransform:
+    typed = beam.ParDo(hold).with_output_types(TopK, accounting=tuple[str, int])
+    return typed.with_outputs("accounting", main="lists")
 
 
 def _by_user(made: TopK) -> tuple[str, bytes]:
@@ -102,15 +105,13 @@ class _HoldInProcess(beam.DoFn):
     def setup(self) -> None:
         self._store = live_store(self._run_id)
 
-    def process(self, element: tuple[str, bytes]) -> Iterator[TopK | TaggedOutput]:
-        user_id, encoded = element
-        made = decode_list(encoded)
-        order, store = _order_of(made), self._store
+    def process(self, made: TopK) -> Iterator[TopK | TaggedOutput]:
+        user_id, order, store = made.user_id, _order_of(made), self._store
         unchanged = not made.tombstone and store.shown.get(user_id, b"")[:ORDER_BYTES] == order
         # The index is that of the list that will be emitted at the latest.
         store.shown[user_id] = order + made.index_version.encode()
         if unchanged:
-            store.waiting[user_id] = encoded
+            store.waiting[user_id] = encode_list(made)
             yield TaggedOutput("accounting", (SUPPRESSED, 1))
             return
         store.waiting.pop(user_id, None)

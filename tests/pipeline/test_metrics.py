@@ -18,7 +18,7 @@ from pipeline.metrics import Metric, metrics_of, rendered, served_metrics
 from tests.pipeline.feedback_log import shop_log, write_log
 from tests.pipeline.live_runs import await_that, live_run
 
-_SAMPLE = re.compile(r'^[a-z_]+(\{[a-z]+="[^"]*"\})? [-+0-9.naife]+$')
+_SAMPLE = re.compile(r'^[a-z_]+(\{[a-z]+="[^"]*"(,[a-z]+="[^"]*")*\})? [-+0-9.naife]+$')
 
 
 def test_a_run_tells_records_lists_freshness_and_versions_but_nobody(tmp_path: Path) -> None:
@@ -39,6 +39,9 @@ def test_a_run_tells_records_lists_freshness_and_versions_but_nobody(tmp_path: P
     assert "livelist_lists_total 14" in text
     assert 'livelist_freshness_seconds{quantile="0.99"}' in text
     assert "livelist_users 14" in text
+    for name in ("bucket", "count"):
+        of_behaviour = [line for line in text.splitlines() if f"event_freshness_seconds_{name}" in line]
+        assert any('feedback="behaviour"' in line and line.endswith(" 143") for line in of_behaviour)
     samples = [line for line in text.splitlines() if not line.startswith("#")]
     assert not [line for line in samples if not _SAMPLE.match(line)]
     assert "user0" not in text
