@@ -63,11 +63,18 @@ readme: install  ## put the demo's output into the README as it is
 	  fence = re.compile(r"(<!-- demo -->\n```\n).*?(\n```\n)", re.DOTALL); \
 	  readme.write_text(fence.sub(lambda found: found[1] + shown + found[2], readme.read_text()))'
 
-requirements: install  ## pin the workers' packages with hashes
-	@header='# What a worker installs: no torch, no transformers. Made by `make requirements`; pip checks every hash.'; \
-	pins=$$($(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-	  --no-emit-index-url --no-emit-find-links --no-annotate --extra cpu setup.py); \
-	printf '%s\n%s\n' "$$header" "$$pins" > deploy/requirements-worker.txt
+requirements: install  ## pin what workers and images install, with hashes
+	@compile() { \
+	  name=$$1; shift; \
+	  pins=$$($(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	    --no-emit-index-url --no-emit-find-links --no-annotate "$$@"); \
+	  printf '# %s Made by `make requirements`; pip checks every hash.\n%s\n' "$$told" "$$pins" > deploy/requirements-$$name.txt; \
+	}; \
+	services='--extra gcp --extra kafka --extra postgres --extra delta'; \
+	told='What a worker installs: no torch, no transformers.' compile worker --extra cpu setup.py; \
+	told='The images: a worker and the clients of every source and sink.' compile image --extra cpu $$services setup.py; \
+	told='The same for a GPU: the last onnxruntime for CUDA 12, and its libraries.' \
+	  compile image-gpu --extra gpu $$services setup.py - <<< 'onnxruntime-gpu[cuda,cudnn]<1.28'
 
 clean:  ## remove everything that can be made again
 	rm -rf $(VENV) build dist out *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

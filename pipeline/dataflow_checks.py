@@ -32,7 +32,6 @@ _DEFAULTS: Final = JobConfig(inputs=("-",), output="-")
 
 def check_dataflow(config: JobConfig, options: PipelineOptions, endless: bool) -> None:
     """Raises UsageError, InputError or DeploymentError for the first thing that could not work there."""
-    _check_packages()
     _check_code(config, options)
     _check_accelerator(config, options, endless)
     for name in ("PUBSUB_EMULATOR_HOST", "STORAGE_EMULATOR_HOST"):
@@ -48,6 +47,7 @@ def check_dataflow(config: JobConfig, options: PipelineOptions, endless: bool) -
         _check_bounded(config)
     if config.items:
         check_inputs(config.items)
+    _check_packages()
 
 
 def _check_packages() -> None:
@@ -122,16 +122,16 @@ def _check_endless(config: JobConfig) -> None:
         raise UsageError(f"an endless job follows JSON lines, not --format {config.form.name}: convert them")
     _refuse_flags(config)
     for uri in pulled:
-        make_source(uri)
         _check_place(uri, parse_source(uri))
+        make_source(uri)
     if not config.sinks:
         raise UsageError(
             f"an endless job on Dataflow writes to a service, and {config.output} only holds its item index: "
             "add --output bigquery://PROJECT/DATASET, pubsub://, kafka://, postgresql:// or delta+gs://"
         )
     for uri in config.sinks:
-        make_sink(uri)
         _check_place(uri, parse_sink(uri))
+        make_sink(uri)
     if published_folder(config.output) is None:
         raise DeploymentError(
             f"no item index is published under {config.output}/index; make one by a bounded run into "

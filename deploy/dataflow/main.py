@@ -1,0 +1,8 @@
+"""What the launcher of the flex template runs."""
+
+import sys
+
+from pipeline.dataflow_template import launch
+
+if __name__ == "__main__":
+    sys.exit(launch(sys.argv[1:]))
