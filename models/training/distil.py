@@ -22,10 +22,11 @@ from models.training.batches import Batch, Collator
 from models.training.checkpoint import load_checkpoint, save_checkpoint
 from models.training.curves import loss_curves, write_html
 from models.training.device import default_device
-from models.training.evaluation import evaluate, predict
+from models.training.evaluation import Figures, evaluate, predict_texts, rounded
 from models.training.job import calibrate, encode_data
-from models.training.network import FeedbackModel, Output, mean_pool
-from models.training.prune import Figures, encoder_layers, keep_layers
+from models.training.network import FeedbackModel, Output
+from models.training.prune import encoder_layers, keep_layers
+from models.training.quality import EmbeddingQuality, compare_embeddings
 from models.training.request import TrainingRequest, reopen_run
 from models.training.tasks import LabelledTexts, Task
 from models.training.trainer import Trainer, Watcher
@@ -57,7 +58,7 @@ class Distilled:
 
     teacher: Figures
     student: Figures
-    embedding_cosine: float  # to the teacher's, seen through the student's directions
+    embedding: EmbeddingQuality  # before: the teacher's, seen through the student's directions
     parameters: dict[str, int]
 
 
@@ -78,11 +79,7 @@ def distil(request: DistilRequest, folder: Path, watchers: Sequence[Watcher] = (
         watchers, extra_loss=loss,
     )  # fmt: skip
     result = trainer.run()
-    figures = Distilled(
-        _figures(teacher, data.validation), _figures(student, data.validation),
-        embedding_cosine(teacher, student, directions, data.validation),
-        {"teacher": count_parameters(teacher.encoder), "student": count_parameters(student.encoder)},
-    )  # fmt: skip
+    figures = _compare(teacher, student, data.validation, directions)
     notes = replace(calibrate(student, data.validation, data.train.texts), name=folder.name)
     save_checkpoint(folder / "checkpoint", student, replace(base, encoder=student.encoder), notes)
     write_html(folder / "curves.html", folder.name, {"loss": loss_curves(result.history)})
@@ -94,7 +91,7 @@ def distil(request: DistilRequest, folder: Path, watchers: Sequence[Watcher] = (
 def _write_figures(folder: Path, student: FeedbackModel, figures: Distilled) -> None:
     metrics: dict[str, object] = {
         "student": figures.student, "teacher": figures.teacher,
-        "embedding_cosine": figures.embedding_cosine, "parameters": figures.parameters,
+        "embedding": figures.embedding.figures(), "parameters": figures.parameters,
     }  # fmt: skip
     config = json.loads((folder / run_folder.CONFIG_NAME).read_text(encoding="utf-8"))
     card = run_folder.model_card(folder.name, config, student.tasks, metrics)
@@ -107,11 +104,17 @@ def count_parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _figures(model: FeedbackModel, texts: LabelledTexts) -> Figures:
-    device = next(model.parameters()).device
-    given = predict(model, Collator(texts, device, int(model.encoder.config.pad_token_id or 0)))
-    figures = evaluate(model.tasks, given.logits, texts)
-    return {name: {key: round(value, 4) for key, value in each.items()} for name, each in figures.items()}
+def _compare(
+    teacher: FeedbackModel, student: FeedbackModel, texts: LabelledTexts, directions: torch.Tensor | None
+) -> Distilled:
+    theirs, ours = (predict_texts(model, texts) for model in (teacher, student))
+    seen = None if directions is None else directions.cpu().numpy()
+    return Distilled(
+        rounded(evaluate(teacher.tasks, theirs.logits, texts)),
+        rounded(evaluate(student.tasks, ours.logits, texts)),
+        compare_embeddings(theirs.embeddings, ours.embeddings, texts, seen),
+        {"teacher": count_parameters(teacher.encoder), "student": count_parameters(student.encoder)},
+    )
 
 
 def find_directions(teacher: FeedbackModel, texts: LabelledTexts, hidden: int) -> torch.Tensor | None:
@@ -269,20 +272,3 @@ class TeacherLoss:
     def _seen(self, states: torch.Tensor) -> torch.Tensor:
         states = states.float().clone()
         return states if self._directions is None else states @ self._directions
-
-
-def embedding_cosine(
-    teacher: FeedbackModel, student: FeedbackModel, directions: torch.Tensor | None, texts: LabelledTexts
-) -> float:
-    """Mean cosine of the student's embeddings to the teacher's in the student's directions."""
-    device = next(teacher.parameters()).device
-    collator = Collator(texts, device, int(teacher.encoder.config.pad_token_id or 0))
-    total = 0.0
-    with torch.inference_mode():
-        for rows in collator.in_order_of_length(64):
-            batch = collator.collate(rows)
-            theirs = mean_pool(teacher(batch.ids, batch.mask).states[-1], batch.mask)
-            theirs = theirs if directions is None else theirs @ directions
-            ours = student(batch.ids, batch.mask).pooled
-            total += float(functional.cosine_similarity(ours, theirs, dim=-1).sum())
-    return round(total / len(texts), 4)

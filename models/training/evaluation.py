@@ -17,6 +17,9 @@ from models.training.tasks import Floats, Ints, LabelledTexts, Task
 
 EVALUATION_BATCH = 64
 
+#: Figures by task, then by name.
+Figures = dict[str, dict[str, float]]
+
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
@@ -48,6 +51,17 @@ def predict(
                 logits[name][rows] = values.float().cpu().numpy()
     model.train(training)
     return Predictions(logits, np.zeros((0, 0), np.float32) if embeddings is None else embeddings)
+
+
+def predict_texts(model: FeedbackModel, texts: LabelledTexts) -> Predictions:
+    """As `predict`, in float32, where the model is."""
+    device = next(model.parameters()).device
+    return predict(model, Collator(texts, device, int(model.encoder.config.pad_token_id or 0)))
+
+
+def rounded(figures: Figures) -> Figures:
+    """With the decimals that are written down."""
+    return {task: {name: round(value, 4) for name, value in row.items()} for task, row in figures.items()}
 
 
 def probabilities(task: Task, logits: Floats, temperature: float = 1.0) -> Floats:

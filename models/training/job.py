@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,22 +14,22 @@ from models.encoder.language import detect_language
 from models.errors import DeploymentError, InputError
 from models.training import run_folder
 from models.training.augment import exchange_synonyms, read_synonyms
-from models.training.batches import Collator
 from models.training.checkpoint import HeadNotes, load_checkpoint, save_checkpoint
 from models.training.curves import loss_curves, score_curves, write_html, write_png
 from models.training.evaluation import (
-    Predictions,
+    Figures,
     evaluate,
     fit_scope_threshold,
     fit_temperature,
-    predict,
+    predict_texts,
     probabilities,
+    rounded,
     scope_metrics,
 )
 from models.training.labels import fold_of
 from models.training.network import Base, FeedbackModel, embed_texts, load_base
 from models.training.optimise import merge_lora
-from models.training.quality import compare_embeddings
+from models.training.quality import EmbeddingQuality, compare_embeddings
 from models.training.reading import read_data
 from models.training.request import (
     LEAST_VALIDATION,
@@ -50,10 +50,18 @@ LANGUAGE_SHARE = 0.02  # of the texts, for a language to count as taught
 Report = Callable[[str], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a run came to; `metrics` stands in its metrics.json."""
+
+    metrics: dict[str, object]
+    embedding: EmbeddingQuality
+
+
 def train(
     request: TrainingRequest, folder: Path, watchers: Sequence[Watcher] = (), report: Report = print
-) -> dict[str, object]:
-    """Runs or resumes a training run in `folder`; returns its metrics.
+) -> Trained:
+    """Runs or resumes a training run in `folder`. Whether a worse embedding will do is the caller's to say.
 
     Raises InputError for data that cannot be learnt from, DeploymentError for a base or a package that is
     not there, OutputError when the folder holds another run.
@@ -70,12 +78,14 @@ def train(
     notes = calibrate(model, pieces.validation, pieces.train.texts)
     if request.unlabelled:
         result, notes = _use_unlabelled(model, base, pieces, request, folder, watchers, notes, result, report)
-    metrics = _measure(model, pieces.validation, notes, before)
-    metrics |= {"steps": result.steps, "best_step": result.best_step}
+    figures, embedding = _measure(model, pieces.validation, notes, before)
+    metrics = {
+        **figures, "embedding": embedding.figures(), "steps": result.steps, "best_step": result.best_step,
+    }  # fmt: skip
     if folds:
         metrics["cross_validation"] = _summarise(folds)
     _write(folder, request, data, model, base, notes, metrics, result)
-    return metrics
+    return Trained(metrics, embedding)
 
 
 def _make_model(request: TrainingRequest, base: Base, tasks: Sequence[Task]) -> FeedbackModel:
@@ -124,7 +134,7 @@ def _fit(
 
 def calibrate(model: FeedbackModel, validation: LabelledTexts, texts: Sequence[str]) -> HeadNotes:
     """Temperatures and threshold from the validation texts; the languages of the training texts."""
-    given = _predict(model, validation)
+    given = predict_texts(model, validation)
     temperatures, threshold = {}, 0.0
     for task in model.tasks:
         known = validation.known(task.name)
@@ -144,24 +154,17 @@ def taught_languages(texts: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(tag for tag, count in counts.items() if count >= least and tag not in ("", "und")))
 
 
-def _predict(model: FeedbackModel, texts: LabelledTexts) -> Predictions:
-    device = next(model.parameters()).device
-    return predict(model, Collator(texts, device, int(model.encoder.config.pad_token_id or 0)))
-
-
 def _measure(
     model: FeedbackModel, validation: LabelledTexts, notes: HeadNotes, before: Floats
-) -> dict[str, object]:
-    given = _predict(model, validation)
+) -> tuple[Figures, EmbeddingQuality]:
+    given = predict_texts(model, validation)
     figures = evaluate(model.tasks, given.logits, validation, notes.temperatures)
     for task in model.tasks:
         if task.name == INTENT and INTENT in figures:
             known = validation.known(INTENT)
             rows = probabilities(task, given.logits[INTENT][known], notes.temperatures.get(INTENT, 1.0))
             figures[INTENT] |= scope_metrics(rows, validation.targets[INTENT][known], notes.intent_threshold)
-    quality = compare_embeddings(before, given.embeddings, validation)
-    rounded = {name: {k: round(v, 4) for k, v in values.items()} for name, values in figures.items()}
-    return {**rounded, "embedding": {**asdict(quality), "held": quality.held}}
+    return rounded(figures), compare_embeddings(before, given.embeddings, validation)
 
 
 def _use_unlabelled(
@@ -180,7 +183,7 @@ def _use_unlabelled(
     if request.pseudo_gate:
         model.encoder = merge_lora(model.encoder)
         sure = pseudo_label(
-            model.tasks, texts, _predict(model, pool), notes.temperatures, request.pseudo_gate
+            model.tasks, texts, predict_texts(model, pool), notes.temperatures, request.pseudo_gate
         )
         report(f"{len(sure):,} of {len(texts):,} unlabelled texts are surer than {request.pseudo_gate:g}")
         if len(sure):
@@ -193,7 +196,9 @@ def _use_unlabelled(
             result = _fit(model, base, more, request, folder / "pseudo_labels", watchers)
             notes = calibrate(model, data.validation, data.train.texts)
     if request.ask:
-        chosen = most_worth_labelling(model.tasks, _predict(model, pool), notes.temperatures, request.ask)
+        chosen = most_worth_labelling(
+            model.tasks, predict_texts(model, pool), notes.temperatures, request.ask
+        )
         lines = [
             json.dumps({"text": texts[i], "uncertainty": doubt}, ensure_ascii=False) for i, doubt in chosen
         ]
@@ -224,7 +229,7 @@ def _fold_score(
     scratch = folder / f"fold_{fold}"
     settings = replace(request.settings, keep_best=False, patience=0)
     Trainer(model, part.train, None, settings, scratch).run()
-    given = _predict(model, part.validation)
+    given = predict_texts(model, part.validation)
     figures = evaluate(model.tasks, given.logits, part.validation)
     flat = {f"{t}/{k}": v for t, values in figures.items() for k, v in values.items() if k != "texts"}
     run_folder.write_json(place, flat)

@@ -21,7 +21,7 @@ from models.errors import DeploymentError, InputError
 from models.training import run_folder
 from models.training.batches import Collator
 from models.training.checkpoint import HeadNotes, save_checkpoint
-from models.training.evaluation import evaluate, overall_score, predict
+from models.training.evaluation import Figures, evaluate, overall_score, predict_texts, rounded
 from models.training.job import Report, calibrate, encode_data
 from models.training.losses import task_losses, total_loss
 from models.training.network import Base, FeedbackModel
@@ -32,8 +32,6 @@ from models.training.trainer import Trainer, Watcher
 
 IMPORTANCE_TEXTS = 512
 SCORED_TEXTS = 1000
-
-Figures = dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +102,7 @@ def _write(folder: Path, model: FeedbackModel, base: Base, notes: HeadNotes, res
 
 def _figures(model: FeedbackModel, texts: LabelledTexts) -> Figures:
     used = texts.take(np.arange(min(len(texts), SCORED_TEXTS)))
-    device = next(model.parameters()).device
-    given = predict(model, Collator(used, device, int(model.encoder.config.pad_token_id or 0)))
-    figures = evaluate(model.tasks, given.logits, used)
-    return {name: {key: round(value, 4) for key, value in each.items()} for name, each in figures.items()}
+    return rounded(evaluate(model.tasks, predict_texts(model, used).logits, used))
 
 
 def encoder_layers(encoder: nn.Module) -> nn.ModuleList:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -13,11 +13,16 @@ NEIGHBOURS = 10
 MOST_TEXTS = 3000
 #: A k-NN accuracy within this of what it was has not fallen: about one standard error on 1,000 texts.
 TOLERANCE = 0.015
+#: Where no task tells texts apart, the embedding itself must stay this near.
+LEAST_COSINE = 0.9
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingQuality:
-    """Before and after training. `knn` is None when no task tells texts apart."""
+    """Before and after training, or of the teacher and its student.
+
+    `knn` is None when no task tells texts apart.
+    """
 
     cosine: float  # mean over texts, to the embedding before
     cosine_p1: float
@@ -28,13 +33,34 @@ class EmbeddingQuality:
     def held(self) -> bool:
         """Whether neighbours are as much alike as before."""
         if self.knn_before is None or self.knn_after is None:
-            return self.cosine >= 0.9
+            return self.cosine >= LEAST_COSINE
         return self.knn_after >= self.knn_before - TOLERANCE
 
+    def figures(self) -> dict[str, object]:
+        """As they stand in metrics.json under "embedding"."""
+        return {**asdict(self), "held": self.held}
 
-def compare_embeddings(before: Floats, after: Floats, texts: LabelledTexts) -> EmbeddingQuality:
-    """Unit embeddings (texts, dimension) of the same texts before and after."""
-    cosines = (before * after).sum(axis=1)
+    def fault(self) -> str:
+        """Why a run must not pass unnoticed; empty while the embedding is held."""
+        if self.held:
+            return ""
+        if self.knn_before is None or self.knn_after is None:
+            return f"the embedding moved: cosine to before {self.cosine}, expected {LEAST_COSINE} or more"
+        return (
+            f"the embedding is worse: k-NN accuracy {self.knn_before} before, {self.knn_after} after, "
+            f"expected a fall of {TOLERANCE} at most"
+        )
+
+
+def compare_embeddings(
+    before: Floats, after: Floats, texts: LabelledTexts, directions: Floats | None = None
+) -> EmbeddingQuality:
+    """Unit embeddings (texts, dimension) of the same texts before and after.
+
+    `directions` (dimension before, dimension after) are what a narrower embedding shall keep of the old.
+    """
+    seen = before if directions is None else before @ directions
+    cosines = (seen * after).sum(axis=1) / np.linalg.norm(seen, axis=1).clip(1e-12)
     groups = neighbour_labels(texts)
     return EmbeddingQuality(
         cosine=round(float(cosines.mean()), 4),

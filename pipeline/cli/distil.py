@@ -9,17 +9,14 @@ import argparse
 from pathlib import Path
 from typing import Final
 
-from models.training import require_packages
-from pipeline.cli.console import quiet_libraries
 from pipeline.cli.parsing import CommandParser
 from pipeline.cli.training_flags import (
-    add_data_flags,
-    add_label_flags,
-    add_settings_flags,
+    add_further_flags,
+    add_quality_flag,
+    prepare_training,
     read_further_request,
-    use_threads,
 )
-from pipeline.cli.training_view import figures_line, training_progress
+from pipeline.cli.training_view import conclude, embedding_line, figures_line, training_progress
 
 EXAMPLE: Final = "livelist distil --teacher runs/first --layers 3 --output runs/small"
 
@@ -34,19 +31,16 @@ def parse(parser: CommandParser, arguments: list[str]) -> argparse.Namespace:
     size("--temperature", type=float, default=2.0, help="of the teacher's outputs (default: 2.0)")
     size("--teacher_weight", type=float, default=1.0, help="of the teacher's outputs (default: 1.0)")
     size("--states_weight", type=float, default=1.0, help="of the teacher's hidden states (default: 1.0)")
-    add_data_flags(parser, required=False)
-    add_label_flags(parser)
-    add_settings_flags(parser)
+    add_further_flags(parser)
+    add_quality_flag(parser)
     return parser.parse_args(arguments)
 
 
 def run(args: argparse.Namespace) -> int:
     """Distil and compare."""
-    require_packages()
-    quiet_libraries()
+    prepare_training(args)
     from models.training.distil import DistilRequest, distil
 
-    use_threads(args)
     request = DistilRequest(
         read_further_request(args, args.teacher), args.layers, args.hidden, args.temperature,
         args.teacher_weight, args.states_weight,
@@ -56,6 +50,5 @@ def run(args: argparse.Namespace) -> int:
     sizes = result.parameters
     print(f"teacher  {sizes['teacher']:,} parameters; {figures_line(result.teacher)}")
     print(f"student  {sizes['student']:,} parameters; {figures_line(result.student)}")
-    print(f"cosine of the student's embedding to the teacher's: {result.embedding_cosine}")
-    print(f"{args.output}: a run; next: livelist export --model {args.output} --output ARTEFACT")
-    return 0
+    print(f"embedding  {embedding_line(result.embedding.figures())}")
+    return conclude(args, result.embedding, f"{args.output}: a run")

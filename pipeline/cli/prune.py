@@ -9,15 +9,11 @@ import argparse
 from pathlib import Path
 from typing import Final
 
-from models.training import require_packages
-from pipeline.cli.console import quiet_libraries
 from pipeline.cli.parsing import CommandParser
 from pipeline.cli.training_flags import (
-    add_data_flags,
-    add_label_flags,
-    add_settings_flags,
+    add_further_flags,
+    prepare_training,
     read_further_request,
-    use_threads,
 )
 from pipeline.cli.training_view import figures_line, training_progress
 
@@ -32,19 +28,15 @@ def parse(parser: CommandParser, arguments: list[str]) -> argparse.Namespace:
     size("--layers", type=int, default=0, metavar="N", help="layers to keep")
     size("--heads", type=float, default=0.0, metavar="SHARE", help="share of all heads to take out")
     size("--recover_steps", type=int, default=0, metavar="N", help="of training afterwards (default: 0)")
-    add_data_flags(parser, required=False)
-    add_label_flags(parser)
-    add_settings_flags(parser)
+    add_further_flags(parser)
     return parser.parse_args(arguments)
 
 
 def run(args: argparse.Namespace) -> int:
     """Prune and compare."""
-    require_packages()
-    quiet_libraries()
+    prepare_training(args)
     from models.training.prune import PruneRequest, prune
 
-    use_threads(args)
     request = PruneRequest(
         read_further_request(args, args.model), args.layers, args.heads, args.recover_steps
     )

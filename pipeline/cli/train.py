@@ -12,17 +12,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from models.training import require_packages
-from pipeline.cli.console import quiet_libraries
 from pipeline.cli.parsing import CommandParser
 from pipeline.cli.training_flags import (
     add_data_flags,
     add_label_flags,
+    add_quality_flag,
     add_settings_flags,
+    prepare_training,
     read_training_request,
-    use_threads,
 )
-from pipeline.cli.training_view import print_metrics, training_progress
+from pipeline.cli.training_view import conclude, print_metrics, training_progress
 
 EXAMPLE: Final = (
     "livelist train --base bert-base-uncased --data reviews.jsonl --map text=body --output runs/first"
@@ -37,6 +36,7 @@ def parse(parser: CommandParser, arguments: list[str]) -> argparse.Namespace:
     add_data_flags(parser, required=True)
     add_label_flags(parser)
     add_settings_flags(parser)
+    add_quality_flag(parser)
     more = parser.add_argument_group("more").add_argument
     more("--features", nargs="+", default=[], metavar="FEATURE",
          help="what the heads read: cls, mean, or of another layer as in mean:-2")  # fmt: skip
@@ -53,13 +53,11 @@ def parse(parser: CommandParser, arguments: list[str]) -> argparse.Namespace:
 
 def run(args: argparse.Namespace) -> int:
     """Train, or go on training."""
-    require_packages()
-    quiet_libraries()
+    prepare_training(args)
     from models.training.curves import TensorBoardWatcher, WandbWatcher
     from models.training.job import train
     from models.training.trainer import Watcher
 
-    use_threads(args)
     folder = Path(args.output)
     request = replace(
         read_training_request(args, args.base),
@@ -79,10 +77,6 @@ def run(args: argparse.Namespace) -> int:
             stack.callback(sent.close)
             watchers.append(sent)
         watchers.append(stack.enter_context(training_progress()))
-        metrics = train(request, folder, watchers)
-    print_metrics(metrics)
-    print(
-        f"{folder}: model, metrics.json, curves.html; "
-        f"next: livelist export --model {folder} --output ARTEFACT"
-    )
-    return 0
+        trained = train(request, folder, watchers)
+    print_metrics(trained.metrics)
+    return conclude(args, trained.embedding, f"{folder}: model, metrics.json, curves.html")

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, get_args
 
 from models.errors import UsageError
+from models.training import require_packages
+from pipeline.cli.console import quiet_libraries
 from pipeline.cli.parsing import CommandParser
 
 if TYPE_CHECKING:
@@ -87,6 +89,12 @@ def add_settings_flags(parser: CommandParser) -> None:
     add("--threads", type=int, default=0, metavar="N", help="of the CPU (default: torch's own choice)")
 
 
+def add_quality_flag(parser: CommandParser) -> None:
+    """Whether an embedding that got worse is taken."""
+    parser.add_argument("--accept_embedding", action="store_true",
+                        help="take a worse embedding; without it the exit code is 1")  # fmt: skip
+
+
 def read_settings(args: argparse.Namespace) -> Settings:
     """The settings of the flags. Raises UsageError for a value out of range."""
     from models.training.settings import Settings
@@ -144,8 +152,17 @@ def read_further_request(args: argparse.Namespace, run: str) -> TrainingRequest:
     )
 
 
-def use_threads(args: argparse.Namespace) -> None:
-    """Gives torch the threads of --threads."""
+def add_further_flags(parser: CommandParser) -> None:
+    """The data, labels and settings of a command that goes on from a run."""
+    add_data_flags(parser, required=False)
+    add_label_flags(parser)
+    add_settings_flags(parser)
+
+
+def prepare_training(args: argparse.Namespace) -> None:
+    """Finds a missing package before anything is read; gives torch the threads of --threads."""
+    require_packages()
+    quiet_libraries()
     import torch
 
     if args.threads < 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+    from models.training.quality import EmbeddingQuality
 
 #: The figures of a task that are worth a column, in this order.
 SHOWN: Final = (
@@ -69,6 +72,26 @@ def figures_line(figures: Mapping[str, Mapping[str, float]]) -> str:
     return "; ".join(parts)
 
 
+def embedding_line(figures: Mapping[str, object]) -> str:
+    """Such as "cosine to before 0.981, k-NN 0.81 -> 0.8"."""
+    knn = f"k-NN {figures['knn_before']} -> {figures['knn_after']}"
+    return f"cosine to before {figures['cosine']}, {knn}"
+
+
+def conclude(args: argparse.Namespace, embedding: EmbeddingQuality, left: str) -> int:
+    """Says what a run left and what comes next; the exit code, 1 for an embedding that got worse."""
+    fault = embedding.fault()
+    if fault and not args.accept_embedding:
+        print(
+            f"livelist: {fault}. Raise --hold_embedding or lower --rate, in another folder; {left}, and "
+            "--accept_embedding takes it as it is",
+            file=sys.stderr,
+        )
+        return 1
+    print(f"{left}; next: livelist export --model {args.output} --output ARTEFACT")
+    return 0
+
+
 def print_metrics(metrics: Mapping[str, object]) -> None:
     """One line a task, then the embedding and the cross-validation."""
     width = max(map(len, metrics))
@@ -76,10 +99,7 @@ def print_metrics(metrics: Mapping[str, object]) -> None:
         if not isinstance(figures, dict):
             continue
         if name == "embedding":
-            knn = f"k-NN {figures['knn_before']} -> {figures['knn_after']}"
-            shown = f"cosine to before {figures['cosine']}, {knn}"
-            warning = "" if figures["held"] else "  (worse: raise --hold_embedding, or lower --rate)"
-            print(f"{name:<{width}}  {shown}{warning}")
+            print(f"{name:<{width}}  {embedding_line(figures)}")
         elif name == "cross_validation":
             for figure, values in figures.items():
                 print(

@@ -32,7 +32,7 @@ from models.training.labels import LabelRules  # noqa: E402
 from models.training.losses import embedding_terms, task_losses  # noqa: E402
 from models.training.network import FeedbackModel, embed_texts, load_base  # noqa: E402
 from models.training.prune import PruneRequest, prune  # noqa: E402
-from models.training.quality import far_apart, knn_accuracy  # noqa: E402
+from models.training.quality import compare_embeddings, far_apart, knn_accuracy  # noqa: E402
 from models.training.request import TrainingRequest, read_request  # noqa: E402
 from models.training.settings import Mode, Settings  # noqa: E402
 from models.training.tasks import LabelledTexts, Task, one_hot  # noqa: E402
@@ -267,8 +267,8 @@ def test_cross_validation_pseudo_labels_and_questions(folder: Path, data: Path, 
         synonyms=str(synonyms), unlabelled=(str(loose),), pseudo_gate=0.5, ask=5,
     )  # fmt: skip
     said: list[str] = []
-    metrics = train(request, tmp_path / "run", report=said.append)
-    cross = metrics["cross_validation"]
+    trained = train(request, tmp_path / "run", report=said.append)
+    cross = trained.metrics["cross_validation"]
     assert isinstance(cross, dict)
     assert cross["sentiment/accuracy"]["folds"] == 2
     asked = [json.loads(line) for line in (tmp_path / "run" / "to_label.jsonl").read_text().splitlines()]
@@ -303,7 +303,8 @@ def test_a_student_is_smaller_and_near_its_teacher(run: Path, tmp_path: Path) ->
     result = distil(DistilRequest(request, layers=1, hidden=16), tmp_path / "small")
     assert result.parameters["student"] < 0.5 * result.parameters["teacher"]
     assert result.student["sentiment"]["accuracy"] > 0.6
-    assert result.embedding_cosine > 0.8
+    assert result.embedding.cosine > 0.8
+    assert result.embedding.held == (result.embedding.fault() == "")
     student = load_checkpoint(tmp_path / "small")[0]
     assert student.encoder.config.hidden_size == 16
     with pytest.raises(InputError, match="multiple of 2, got 15"):
@@ -379,3 +380,31 @@ def test_neighbours_and_near_copies_are_found() -> None:
     vectors = np.repeat(np.eye(2, dtype=np.float32), 20, axis=0)
     assert knn_accuracy(vectors, np.repeat([0, 1], 20)) == 1.0
     assert far_apart(vectors, list(range(40)), 5) == [0, 20]
+
+
+def test_an_embedding_that_fell_is_told_with_its_figures() -> None:
+    random = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    before = np.eye(8, dtype=np.float32)[labels]
+    lost = random.normal(size=(60, 8)).astype(np.float32)
+    lost /= np.linalg.norm(lost, axis=1, keepdims=True)
+    texts = LabelledTexts([""] * 60, {"intent": one_hot(labels.tolist(), 3)})
+    assert compare_embeddings(before, before, texts).fault() == ""
+    assert "k-NN accuracy 1.0 before" in compare_embeddings(before, lost, texts).fault()
+    unlabelled = LabelledTexts([""] * 60, {})
+    assert "cosine to before" in compare_embeddings(before, lost, unlabelled).fault()
+    narrow = compare_embeddings(before, before[:, :3], texts, np.eye(8, 3, dtype=np.float32))
+    assert (narrow.cosine, narrow.knn_after) == (1.0, 1.0)
+
+
+def test_a_run_whose_embedding_fell_fails_unless_that_is_accepted(
+    folder: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pipeline.cli.main import main
+
+    wild = "--tasks topics --epochs 8 --rate 0.05 --hold_embedding 0 --max_length 16 --no_bf16 --threads 1"
+    asked = ["train", "--base", str(folder), "--data", str(data), *wild.split(), "--output"]
+    assert main([*asked, str(tmp_path / "refused")]) == 1
+    assert "livelist: the embedding moved: cosine to before" in capsys.readouterr().err
+    assert main([*asked, str(tmp_path / "taken"), "--accept_embedding"]) == 0
+    assert "next: livelist export" in capsys.readouterr().out
