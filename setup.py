@@ -42,6 +42,7 @@ EXTRAS = {
         "kubernetes-validate>=1.31,<2",
         "moto[server]>=5.1,<6",
         "sqlglot>=26,<40",
+        "wandb>=0.17,<1",
     ],
 }
 
