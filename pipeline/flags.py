@@ -63,6 +63,12 @@ def _add_input_flags(parser: argparse.ArgumentParser) -> None:
     add("--map", action="append", metavar="FIELD=COLUMN", help="csv: which column holds a field; repeatable")
     add("--set", action="append", metavar="FIELD=VALUE", help="csv: the same value for every row; repeatable")
     add(
+        "--time_format",
+        default="",
+        metavar="FORMAT",
+        help="csv: how event_time is written, as in '%%d/%%m/%%Y %%H:%%M' (default: RFC 3339 or epoch)",
+    )
+    add(
         "--max_record_bytes",
         type=_positive_int,
         default=_JOB.form.max_record_bytes,
@@ -426,6 +432,7 @@ def input_format(flags: argparse.Namespace) -> InputFormat:
         name=flags.format,
         columns=parse_pairs("--map", flags.map or []),
         constants=parse_pairs("--set", flags.set or []),
+        time_format=flags.time_format,
         max_record_bytes=flags.max_record_bytes,
     )
     form.adapter  # noqa: B018 - refuses a mapping that the format has no use for

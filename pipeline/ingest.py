@@ -29,15 +29,13 @@ def ingest(pipeline: beam.Pipeline, config: JobConfig) -> Ingested:
     """Reads, parses and cleans as `config` says."""
     form = config.form
     records = pipeline | "ReadFeedback" >> ReadRecords(list(config.inputs), form)
-    parsed = records | "ParseFeedback" >> ParseFeedback(
-        form.name, form.columns, form.constants, config.cleaning
-    )
+    parsed = records | "ParseFeedback" >> ParseFeedback(form.adapter, config.cleaning)
     cleaned = parsed.events | "CleanFeedback" >> CleanFeedback(config.cleaning)
     dead_letters = [parsed.dead_letters, cleaned.dead_letters]
     accounting = [parsed.accounting, cleaned.accounting]
     if config.items:
         catalogue = pipeline | "ReadItems" >> ReadRecords(list(config.items), form, feedback=False)
-        items_parsed = catalogue | "ParseItems" >> ParseItems(form.name, form.columns, form.constants)
+        items_parsed = catalogue | "ParseItems" >> ParseItems(form.adapter)
         items = items_parsed.items
         dead_letters.append(items_parsed.dead_letters)
         accounting += [

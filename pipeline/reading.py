@@ -27,6 +27,7 @@ class InputFormat:
     name: str = "jsonl"  # one of models.adapters.FORMATS
     columns: tuple[tuple[str, str], ...] = ()  # --map: (field, column)
     constants: tuple[tuple[str, str], ...] = ()  # --set: (field, value)
+    time_format: str = ""  # --time_format: how event_time is written, as in strptime
     max_record_bytes: int = MAX_RECORD_BYTES
 
     def __post_init__(self) -> None:
@@ -35,8 +36,8 @@ class InputFormat:
 
     @property
     def adapter(self) -> FeedbackAdapter:
-        """The format's adapter; raises UsageError for an unknown name or mapped field."""
-        return adapter_of(self.name, self.columns, self.constants)
+        """The format's adapter; raises UsageError for an unknown name, mapped field or form of time."""
+        return adapter_of(self.name, self.columns, self.constants, self.time_format)
 
 
 def iterate_records(patterns: Iterable[str], form: InputFormat) -> Iterator[RawRecord]:

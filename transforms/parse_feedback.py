@@ -13,7 +13,7 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from models.accounting import DEAD_LETTERED, INPUT, QUARANTINED
-from models.adapters import adapter_of
+from models.adapters import JsonLinesAdapter
 from models.adapters.base import FeedbackAdapter, RawRecord
 from models.cleaning import CleaningConfig
 from models.errors import ERROR_CODES
@@ -32,16 +32,13 @@ class ParseFeedback(beam.PTransform):
     start of each bundle.
     """
 
-    format: str = "jsonl"
-    columns: tuple[tuple[str, str], ...] = ()  # --map: (field, column)
-    constants: tuple[tuple[str, str], ...] = ()  # --set: (field, value)
+    adapter: FeedbackAdapter = field(default_factory=JsonLinesAdapter)
     cleaning: CleaningConfig = field(default_factory=CleaningConfig)
     now: Micros | None = None
 
     def expand(self, records: beam.PCollection[RawRecord]) -> DoOutputsTuple:
-        adapter = adapter_of(self.format, self.columns, self.constants)
         return records | "ParseRecord" >> beam.ParDo(
-            _ParseFeedback(adapter, self.cleaning, self.now)
+            _ParseFeedback(self.adapter, self.cleaning, self.now)
         ).with_outputs("dead_letters", "quarantine", "accounting", main="events")
 
 
@@ -49,14 +46,11 @@ class ParseFeedback(beam.PTransform):
 class ParseItems(beam.PTransform):
     """PCollection[RawRecord] -> items, dead_letters: the catalogue, beside the accounting of feedback."""
 
-    format: str = "jsonl"
-    columns: tuple[tuple[str, str], ...] = ()
-    constants: tuple[tuple[str, str], ...] = ()
+    adapter: FeedbackAdapter = field(default_factory=JsonLinesAdapter)
     now: Micros | None = None
 
     def expand(self, records: beam.PCollection[RawRecord]) -> DoOutputsTuple:
-        adapter = adapter_of(self.format, self.columns, self.constants)
-        return records | "ParseItem" >> beam.ParDo(_ParseItems(adapter, self.now)).with_outputs(
+        return records | "ParseItem" >> beam.ParDo(_ParseItems(self.adapter, self.now)).with_outputs(
             "dead_letters", main="items"
         )
 

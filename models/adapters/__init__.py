@@ -41,12 +41,15 @@ def adapter_of(
     name: str,
     mapping: tuple[tuple[str, str], ...] = (),
     constants: tuple[tuple[str, str], ...] = (),
+    time_format: str = "",
 ) -> FeedbackAdapter:
-    """The adapter of a format; raises UsageError for an unknown one, or a mapping it has no use for."""
+    """The adapter of a format; raises UsageError for an unknown one, or for options it has no use for."""
     if name == "csv":
-        return CsvAdapter(mapping, constants)
+        return CsvAdapter(mapping, constants, time_format)
     if mapping or constants:
         raise UsageError(f"--map and --set belong to --format csv, got --format {name}")
+    if time_format:
+        raise UsageError(f"--time_format belongs to --format csv, got --format {name}")
     if name == "jsonl":
         return JsonLinesAdapter()
     if name == "amazon":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from dataclasses import dataclass, fields
+from datetime import datetime
 from typing import Final
 
 from models.adapters.base import LINES, Framing, column_names, delimiter_of, named_row, rename
@@ -28,6 +29,7 @@ class CsvAdapter:
 
     mapping: tuple[tuple[str, str], ...] = ()  # (field, column)
     constants: tuple[tuple[str, str], ...] = ()  # (field, value), for every row
+    time_format: str = ""  # of event_time, as in `datetime.strptime`; "": RFC 3339 or an epoch number
 
     def __post_init__(self) -> None:
         for name, _ in self.mapping + self.constants:
@@ -36,6 +38,8 @@ class CsvAdapter:
         for name, value in self.constants:
             if name == "kind" and value not in KIND_CODES:
                 raise UsageError(f"--set kind={value}: {value!r} is no kind; {nearest_kind(value)}")
+        if self.time_format:
+            _check_time_format(self.time_format)
 
     def framing(self, start: bytes) -> Framing:
         """A header, then quoted rows; the separator is the one most frequent in the header."""
@@ -61,7 +65,10 @@ class CsvAdapter:
         mapped = {column for _, column in self.mapping}
         named = {name: row[column] for name, column in self.mapping if column in row}
         rest = {column: value for column, value in row.items() if column not in mapped}
-        return _typed(rename({**rest, **dict(self.constants), **named}, {}))
+        fields = _typed(rename({**rest, **dict(self.constants), **named}, {}))
+        if self.time_format and isinstance(written := fields.get("event_time"), str):
+            fields["event_time"] = _read_time(written, self.time_format)
+        return fields
 
     def missing_columns(self, header: bytes) -> str:
         """Mapped columns that the header lacks, and fields that no event can be without."""
@@ -73,6 +80,30 @@ class CsvAdapter:
             example = " --set kind=review" if missing == ["kind"] else f" --map {missing[0]}=COLUMN"
             return f"{', '.join(missing)}; it has {', '.join(names)}: say which column it is, as in{example}"
         return ""
+
+
+def _check_time_format(time_format: str) -> None:
+    """Refuses, at the start, a form that cannot read back the day that it wrote."""
+    moment = datetime(2001, 2, 3, 4, 5, 6)
+    try:
+        read = datetime.strptime(moment.strftime(time_format), time_format)
+    except ValueError:
+        read = None
+    if read is None or read.date() != moment.date():
+        raise UsageError(
+            f"--time_format: expected a form that tells the day, as '%d/%m/%Y %H:%M', got {time_format!r}"
+        )
+
+
+def _read_time(written: str, time_format: str) -> str:
+    """RFC 3339; without a zone in the form it is UTC."""
+    try:
+        return datetime.strptime(written.strip(), time_format).isoformat()
+    except ValueError:
+        raise BadRecord(
+            "invalid_time",
+            f"event_time: expected the form {time_format} (--time_format); got {written[:40]!r}",
+        ) from None
 
 
 def _hint(name: str) -> str:

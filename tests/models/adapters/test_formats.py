@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -23,7 +24,7 @@ AMAZON_CSV = (
 )
 
 
-def events(content: str, form: str, *options: tuple[tuple[str, str], ...]) -> list[FeedbackEvent]:
+def events(content: str, form: str, *options: Any) -> list[FeedbackEvent]:
     adapter = adapter_of(form, *options)
     read = split_records(iter([content.encode()]), adapter, "f", 9999)
     return [parse_event(adapter, record) for record in read]
@@ -187,6 +188,20 @@ def test_one_csv_column_may_serve_two_fields() -> None:
     mapped = (("user_id", "who"), ("event_id", "id"), ("item_id", "id"), ("event_time", "t"))
     (event,) = events("who,id,t\nu1,7,1769860800\n", "csv", mapped, (("kind", "view"),))
     assert (event.event_id, event.item_id) == ("7", "7")
+
+
+def test_csv_times_may_be_written_in_any_form_that_is_told() -> None:
+    table = "user_id,kind,event_time\nu1,click,24-02-2015 11.35\n"
+    (event,) = events(table, "csv", (), (), "%d-%m-%Y %H.%M")
+    assert event.event_time == 1_424_777_700_000_000
+    with pytest.raises(BadRecord, match=r"expected the form %d/%m/%Y .* got '24-02-2015 11.35'"):
+        events(table, "csv", (), (), "%d/%m/%Y")
+
+
+@pytest.mark.parametrize("form", ["%H:%M", "day", "%m/%Y", "%Q"])
+def test_a_form_of_time_that_tells_no_day_is_refused(form: str) -> None:
+    with pytest.raises(UsageError, match="--time_format: expected a form that tells the day"):
+        adapter_of("csv", (), (), form)
 
 
 @pytest.mark.parametrize(
