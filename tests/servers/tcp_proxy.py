@@ -12,7 +12,9 @@ class TcpProxy(AbstractContextManager["TcpProxy"]):
     """Carries bytes to `target` and back.
 
     Once `lose_answers` is set, what the client sends still arrives and nothing comes back, while
-    the connection stays open. While `away` is set nobody is let in and all are thrown out.
+    the connection stays open. The same holds of a connection on which the client says `lose_answer_to`,
+    from then on: the server does what it was told, and is never heard of. While `away` is set nobody is
+    let in and all are thrown out.
     """
 
     def __init__(self, target: tuple[str, int]) -> None:
@@ -21,6 +23,8 @@ class TcpProxy(AbstractContextManager["TcpProxy"]):
         self.port: int = self._listener.getsockname()[1]
         self.lose_answers = threading.Event()
         self.away = threading.Event()
+        self.lose_answer_to = b""
+        self.unheard = 0  # connections on which that was said
         self.lost = 0  # bytes of answers
         self._open: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
@@ -43,21 +47,42 @@ class TcpProxy(AbstractContextManager["TcpProxy"]):
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                if self.away.is_set():
+                server = None if self.away.is_set() else _connected(self._target)
+                if server is None:
                     client.close()
                     continue
-                server = socket.create_connection(self._target)
                 self._open += [client, server]
-                threading.Thread(target=self._carry, args=(client, server, False), daemon=True).start()
-                threading.Thread(target=self._carry, args=(server, client, True), daemon=True).start()
+                deaf = threading.Event()
+                threading.Thread(target=self._ask, args=(client, server, deaf), daemon=True).start()
+                threading.Thread(target=self._answer, args=(server, client, deaf), daemon=True).start()
 
-    def _carry(self, source: socket.socket, sink: socket.socket, answers: bool) -> None:
+    def _ask(self, client: socket.socket, server: socket.socket, deaf: threading.Event) -> None:
         with suppress(OSError):
-            while sent := source.recv(65536):
-                if answers and self.lose_answers.is_set():
-                    self.lost += len(sent)
+            while said := client.recv(65536):
+                if self.lose_answer_to and self.lose_answer_to in said:
+                    self.unheard += 1
+                    deaf.set()
+                server.sendall(said)
+        _close(client, server)
+
+    def _answer(self, server: socket.socket, client: socket.socket, deaf: threading.Event) -> None:
+        with suppress(OSError):
+            while answer := server.recv(65536):
+                if deaf.is_set() or self.lose_answers.is_set():
+                    self.lost += len(answer)
                     continue
-                sink.sendall(sent)
-        for each in (source, sink):
-            with suppress(OSError):
-                each.close()
+                client.sendall(answer)
+        _close(client, server)
+
+
+def _connected(target: tuple[str, int]) -> socket.socket | None:
+    try:
+        return socket.create_connection(target)
+    except OSError:
+        return None
+
+
+def _close(*both: socket.socket) -> None:
+    for each in both:
+        with suppress(OSError):
+            each.close()
