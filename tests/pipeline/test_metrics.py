@@ -27,7 +27,7 @@ def test_a_run_tells_records_lists_freshness_and_versions_but_nobody(tmp_path: P
     events.mkdir()
     write_log(events / "log.jsonl", shop_log())
     with live_run(events, tmp_path / "out", watch=runs.append, reindex_every_seconds=60) as (state, _):
-        await_that(lambda: state.lists >= 14)
+        await_that(lambda: state.lists >= 14 and state.freshness.behaviour.cumulative()[-1])
         run = runs[0]
         with served_metrics(0, lambda: rendered(metrics_of(run))) as port:
             text = _get(f"http://127.0.0.1:{port}/metrics")
@@ -39,9 +39,9 @@ def test_a_run_tells_records_lists_freshness_and_versions_but_nobody(tmp_path: P
     assert "livelist_lists_total 14" in text
     assert 'livelist_freshness_seconds{quantile="0.99"}' in text
     assert "livelist_users 14" in text
-    for name in ("bucket", "count"):
-        of_behaviour = [line for line in text.splitlines() if f"event_freshness_seconds_{name}" in line]
-        assert any('feedback="behaviour"' in line and line.endswith(" 143") for line in of_behaviour)
+    counted = re.findall(r'event_freshness_seconds_count{feedback="(\w+)"} (\d+)', text)
+    measured = state.freshness.behaviour.cumulative()[-1]
+    assert counted == [("behaviour", str(measured)), ("words", "0")]
     samples = [line for line in text.splitlines() if not line.startswith("#")]
     assert not [line for line in samples if not _SAMPLE.match(line)]
     assert "user0" not in text
