@@ -24,7 +24,8 @@
 | probes | [{"text", "input_ids", "embedding", "sentiment"}], as given at the export | not checked |
 
 `models.encoder.store.write_artefact` makes format, version, files and probes, and checks that the parts fit.
-Everything else (base_model, training_data, metrics, opset, quantization, ...) is for people.
+`not_served` names the heads that were trained and have no output: a rating, say, is told by polarity and
+intensity. Everything else (base_model, training_data, metrics, opset, quantization, ...) is for people.
 
 Inputs are int64 with free axes: `input_ids` and `attention_mask` (batch, tokens), 1 for a token and 0 for
 padding; `ngram_ids` (batch, ngrams) of models/encoder/ngrams.py, 0 to `buckets` - 1, no column for a text

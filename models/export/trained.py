@@ -207,6 +207,8 @@ def _manifest(
         "tokenizer_sha256": content_hash(base.tokenizer_json.encode()),
         **plan.description,
     }
+    if unserved := [task.name for task in model.tasks if task.name not in SERVED]:
+        manifest["not_served"] = unserved  # heads that helped the training and have no output
     labels = {task.name: list(task.labels) for task in tasks}
     if SENTIMENT in labels:
         manifest["sentiment_labels"] = labels[SENTIMENT]

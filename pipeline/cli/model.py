@@ -16,7 +16,7 @@ EXAMPLE: Final = "livelist model verify models/default"
 
 _SHOWN: Final = (
     "name", "version", "format", "precision", "inputs", "outputs", "dimension", "max_length", "languages",
-    "sentiment_labels", "labels", "vocabulary", "ngrams", "quantization",
+    "sentiment_labels", "labels", "not_served", "vocabulary", "ngrams", "quantization",
 )  # fmt: skip
 
 

@@ -70,6 +70,7 @@ def test_every_head_is_exported_and_is_torchs(run: Path, data: Path, tmp_path: P
     assert max(manifest["metrics"]["largest_difference"].values()) < 0.05
     assert manifest["batch_invariant"] is True
     assert manifest["languages"] == ["en"]
+    assert manifest["not_served"] == ["category"]
     assert load_artefact(tmp_path / "a").version == manifest["version"]
 
 
