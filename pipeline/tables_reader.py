@@ -33,7 +33,7 @@ def read_latest(output: str, user_id: str) -> TopK:
     Raises InputError when there are no tables, or the user has no list: unknown (with the nearest
     ids) or erased.
     """
-    rows = _read(output, "recommendations_latest", pc.field("user_id") == user_id)
+    rows = read_table(output, "recommendations_latest", pc.field("user_id") == user_id)
     if len(rows) == 0:
         raise InputError(_why_no_list(output, user_id))
     return _top_k(rows.sort_by("rank"))
@@ -56,7 +56,7 @@ def highest_version(output: str) -> int:
 
 def nearest_users(output: str, user_id: str, count: int = 3) -> list[str]:
     """Users with a current list whose ids look like `user_id`, the nearest first."""
-    users = pc.unique(_read(output, "recommendations_latest", columns=["user_id"])["user_id"])
+    users = pc.unique(read_table(output, "recommendations_latest", columns=["user_id"])["user_id"])
     if len(users) > _FUZZY_USERS:
         users = users.filter(pc.starts_with(users, user_id[:3]))[:_FUZZY_USERS]
     return difflib.get_close_matches(user_id, sorted(users.to_pylist()), count)
@@ -69,7 +69,7 @@ def read_accounting(output: str) -> Accounting:
     published = last_published(output)
     if published is not None:
         wanted &= pc.field("run_id") == published.run_id
-    rows = _read(output, "quality", wanted)
+    rows = read_table(output, "quality", wanted)
     return from_rows(zip(rows["check"].to_pylist(), rows["value"].to_pylist(), strict=True))
 
 
@@ -83,20 +83,24 @@ def count_hindsight_and_tombstones(output: str, run_id: str) -> tuple[int, int]:
     # Ids begin with the run's start, and every row has the clock of when it was emitted.
     begun = datetime.strptime(run_id.split("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     of_run = pc.field("emitted_time") >= begun
-    rows = _read(output, "recommendations", of_run, ["hindsight", "tombstone"])
+    rows = read_table(output, "recommendations", of_run, ["hindsight", "tombstone"])
     hindsight, tombstones = (pc.sum(rows[name]).as_py() or 0 for name in ("hindsight", "tombstone"))
     return hindsight, tombstones
 
 
-def _read(
+def read_table(
     output: str, table: str, wanted: pc.Expression | None = None, columns: list[str] | None = None
 ) -> pa.Table:
+    """Rows of one table: those `wanted`, whose row groups alone are decoded. Raises InputError without files.
+
+    Columns that a file of an earlier release lacks are null.
+    """
     for attempt in range(_ATTEMPTS):
         files = _files(output, table)
         if not files:
             raise InputError(_no_tables(output, table))
         try:
-            return _read_files(files, wanted, columns)
+            return _read_files(files, SCHEMAS[table], wanted, columns)
         except FileNotFoundError:  # a run was published between listing and opening
             if attempt == _ATTEMPTS - 1:
                 raise
@@ -112,11 +116,16 @@ def _files(output: str, table: str) -> list[str]:
         raise InputError(f"cannot list {output}: {why_not(error, output)}") from error
 
 
-def _read_files(files: list[str], wanted: pc.Expression | None, columns: list[str] | None) -> pa.Table:
+def _read_files(
+    files: list[str], schema: pa.Schema, wanted: pc.Expression | None, columns: list[str] | None
+) -> pa.Table:
     # Arrow's own files alone: its threads let go of them late, and one of Python's that is let go of
     # while the interpreter ends aborts the process.
     sources = (_fetched(path) if is_url(path) else path for path in files)
-    parts = [pq.read_table(file, columns=columns, filters=wanted, partitioning=None) for file in sources]
+    parts = [
+        pq.read_table(file, columns=columns, filters=wanted, partitioning=None, schema=schema)
+        for file in sources
+    ]
     return pa.concat_tables(parts)
 
 
@@ -133,7 +142,7 @@ def _no_tables(output: str, table: str) -> str:
 
 
 def _why_no_list(output: str, user_id: str) -> str:
-    history = _read(output, "recommendations", pc.field("user_id") == user_id, ["state_version", "tombstone"])
+    history = read_table(output, "recommendations", pc.field("user_id") == user_id, ["state_version", "tombstone"])
     if len(history) and history.sort_by("state_version")["tombstone"][-1].as_py():
         return f"user {user_id!r} was erased and has no list"
     if not _PSEUDONYM.fullmatch(user_id) and _holds_pseudonyms(output):
@@ -144,7 +153,7 @@ def _why_no_list(output: str, user_id: str) -> str:
 
 
 def _holds_pseudonyms(output: str) -> bool:
-    users = pc.unique(_read(output, "recommendations_latest", columns=["user_id"])["user_id"])
+    users = pc.unique(read_table(output, "recommendations_latest", columns=["user_id"])["user_id"])
     shown = users[:_SHOWN_USERS].to_pylist()
     return bool(shown) and all(map(_PSEUDONYM.fullmatch, shown))
 

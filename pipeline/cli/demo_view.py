@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.cli.demo_story import DemoFiles, Said, left_and_came
-from pipeline.cli.titles import titles_of
+from pipeline.titles import titles_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -69,7 +69,7 @@ def _print(top: TopK, user: str, output: str) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from pipeline.cli.titles import titles_of
+    from pipeline.titles import titles_of
 
     title = titles_of(Path(output))
     table = Table(box=None, pad_edge=False, header_style="bold")
