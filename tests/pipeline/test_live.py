@@ -5,16 +5,19 @@ from __future__ import annotations
 import itertools
 import shutil
 import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from models.errors import InputError, OutputError, UsageError
 from models.ranking.index import ItemIndex, read_pointer
+from models.records import TopK
 from pipeline import live_tables
 from pipeline.cli.main import main
 from pipeline.config import JobConfig
-from pipeline.live import check_live
+from pipeline.live import LiveRun, check_live
 from pipeline.reading import InputFormat
 from pipeline.reindex import rebuild_index
 from pipeline.tables_reader import read_accounting
@@ -184,6 +187,34 @@ def test_the_index_is_learned_anew_and_lists_change_to_it(events: Path, tmp_path
         await_that(listed_by_new)
     assert reports[0].rebuilds >= 2
     assert reports[0].failed_rebuilds == 0
+
+
+def test_a_brand_new_item_is_in_lists_of_others_long_before_the_index_is_due(
+    events: Path, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    output, log, numbers = tmp_path / "out", events / "log.jsonl", itertools.count()
+    listed: dict[str, float] = {}
+
+    def note(made: TopK) -> None:
+        if "brand-new" in {item.item_id for item in made.items}:
+            listed.setdefault(made.user_id, time.monotonic())
+
+    def listed_by_another() -> bool:  # who acts meanwhile, on other items
+        append(log, *(view(next(numbers), user, ITEMS[next(numbers) % 14]) for user in ("yan", "zoe")))
+        time.sleep(0.3)
+        return bool(listed.keys() & {"yan", "zoe"})
+
+    def watch(run: LiveRun) -> None:
+        run.state.on_list = note
+
+    with live_run(events, output, watch=watch, reindex_every_seconds=600):
+        await_that(lambda: len(users_of(output)) == 14)
+        began = time.monotonic()
+        append(log, *(view(next(numbers), f"user{n:02d}", "brand-new") for n in range(8)))
+        await_that(listed_by_another, 120)
+    seconds = min(listed[user] for user in listed.keys() & {"yan", "zoe"}) - began
+    record_property("seconds_from_first_event_to_a_list_of_another", round(seconds, 2))
+    print(f"in a list of another after {seconds:.1f} s")
 
 
 def test_a_broken_pointer_is_refused_and_the_old_index_serves_on(
