@@ -133,6 +133,8 @@ def detect_language(text: str) -> str:
 def guess_language(text: str) -> LanguageGuess:
     """As `detect_language`, and how sure that is."""
     text = text[:MAX_CHARACTERS]
+    if text.isascii():  # most are, and ten searches cost more than the words
+        return _latin_language(text) if _LATIN.search(text) else LanguageGuess(UNDETERMINED, False)
     weights: dict[str, int] = {
         tag: len(script.findall(text)) * (_DENSE_WEIGHT if tag in _DENSE else 1) for tag, script in _SCRIPTS
     }

@@ -32,6 +32,8 @@ _FOLD = np.uint64(29)
 
 def ngram_ids(text: str, buckets: int) -> Ids:
     """The distinct buckets of the text's n-grams, ascending, in [0, buckets); `buckets` is a power of two."""
+    if text.isascii():
+        return np.empty(0, np.int64)
     units = _units(text)
     wide = (units >= _FIRST) & (units <= _LAST)
     if not wide.any():

@@ -172,13 +172,25 @@ class LabelMatcher:
         """The nearest intent that the text's polarity allows; None when none is near enough."""
         best: tuple[float, str] | None = None
         for label, similarity in self._intents.similarities(embedding):
-            if label.pattern is not None and label.pattern.search(text):
-                similarity += PATTERN_BONUS
             side = _side(label, polarity)
-            similarity += POLARITY_BONUS * side
-            if similarity >= label.threshold and (label.polarity is None or side >= SIDED_POLARITY):
-                best = max(best or (similarity, label.name), (similarity, label.name))
+            if label.polarity is not None and side < SIDED_POLARITY:
+                continue
+            score = similarity + POLARITY_BONUS * side
+            if self._may_help(label, score, best) and _matches(label, text):
+                score = similarity + PATTERN_BONUS + POLARITY_BONUS * side
+            if score >= label.threshold:
+                best = max(best or (score, label.name), (score, label.name))
         return None if best is None else best[1]
+
+    @staticmethod
+    def _may_help(label: Label, score: float, best: tuple[float, str] | None) -> bool:
+        """Whether a pattern's bonus could matter: searching a long text costs more than all the rest."""
+        least = label.threshold if best is None else max(label.threshold, best[0])
+        return score + PATTERN_BONUS >= least - 1e-9
+
+
+def _matches(label: Label, text: str) -> bool:
+    return label.pattern is not None and label.pattern.search(text) is not None
 
 
 def _side(label: Label, polarity: float) -> float:
