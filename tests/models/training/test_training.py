@@ -298,6 +298,20 @@ def test_layers_and_heads_are_pruned_with_the_loss_told(run: Path, tmp_path: Pat
         prune(PruneRequest(request, layers=2), tmp_path / "none", report=lambda _: None)
 
 
+def test_labels_that_do_not_match_the_models_heads_are_refused(run: Path, tmp_path: Path) -> None:
+    request = replace(read_request(run), base=str(run))
+    for rules, says in (
+        (
+            LabelRules(labels={"topics": ("shoes", "books", "food")}),
+            "model's head has the labels",
+        ),
+        (LabelRules(tasks=("rating",)), "labels for none of the model's tasks"),
+    ):
+        with pytest.raises(InputError, match=says):
+            prune(PruneRequest(replace(request, rules=rules), layers=1), tmp_path / "none")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_student_is_smaller_and_near_its_teacher(run: Path, tmp_path: Path) -> None:
     request = replace(read_request(run), base=str(run), settings=replace(QUICK, epochs=8))
     result = distil(DistilRequest(request, layers=1, hidden=16), tmp_path / "small")
