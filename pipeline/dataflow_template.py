@@ -16,7 +16,7 @@ from models.errors import UsageError
 from pipeline.cli.main import main
 from pipeline.cli.parsing import CommandParser, flags_of
 from pipeline.connectors.uris import is_connector
-from pipeline.flags import GROUPS, add_flags
+from pipeline.flags.groups import GROUPS, add_flags
 
 _PROG: Final = "livelist run"
 _SWITCH: Final = {"true": True, "false": False}

@@ -16,7 +16,8 @@ from apache_beam.options.pipeline_options import (
 from models.errors import UsageError
 from pipeline.cli.parsing import CommandParser, flags_of, refuse_unknown
 from pipeline.config import JobConfig
-from pipeline.flags import add_job_flags, job_config
+from pipeline.flags.groups import add_job_flags
+from pipeline.flags.parsed import job_config
 
 #: One engine that is known, rather than the three that `DirectRunner` chooses among by itself.
 DEFAULT_RUNNER: Final = "FnApiRunner"

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from pipeline.cli.console import output_console
 from pipeline.cli.parsing import CommandParser
-from pipeline.flags import positive_float
+from pipeline.flags.values import positive_float
 
 if TYPE_CHECKING:
     from rich.console import Console

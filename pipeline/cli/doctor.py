@@ -133,7 +133,7 @@ def _model(model: str | None, providers: str) -> Iterator[Finding]:
     try:
         from models.encoder.artefact import DEFAULT_MODEL_PATH
         from models.encoder.scorer import ScoringFailure, TextScorer
-        from pipeline.flags import provider_names
+        from pipeline.flags.values import provider_names
 
         yield Finding("ok", "providers", _providers(provider_names(providers)))
         scorer = TextScorer(model or DEFAULT_MODEL_PATH, provider_names(providers))

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final
 from models.errors import UsageError
 from pipeline.cli.console import quiet_libraries
 from pipeline.cli.parsing import CommandParser
-from pipeline.flags import GROUPS, add_flags
+from pipeline.flags.groups import GROUPS, add_flags
 
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -159,7 +159,7 @@ def _up(args: argparse.Namespace) -> int:
 
 
 def _submit(args: argparse.Namespace) -> int:
-    from pipeline.flags import job_config
+    from pipeline.flags.parsed import job_config
     from pipeline.flink_submit import FlinkPlan, submit
 
     settings = _settings(args)
@@ -222,7 +222,7 @@ def _resume(args: argparse.Namespace) -> int:
 
 def _config_of(job: FlinkJob) -> JobConfig:
     """The job's flags, read anew by the code as it is now."""
-    from pipeline.flags import job_config
+    from pipeline.flags.parsed import job_config
 
     own = CommandParser("livelist flink submit")
     own.add_argument("--cluster")

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from pipeline.cli.console import output_console, quiet_libraries
 from pipeline.cli.parsing import CommandParser
-from pipeline.flags import positive_float
+from pipeline.flags.values import positive_float
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

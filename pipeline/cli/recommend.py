@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     quiet_libraries()
     use_file_systems(args.beam, [args.output])
     from models.text import pseudonym
-    from pipeline.flags import USER_ID_KEY_VARIABLE
+    from pipeline.flags.parsed import USER_ID_KEY_VARIABLE
     from pipeline.tables_reader import read_latest
 
     key = os.environ.get(USER_ID_KEY_VARIABLE) if args.user_id_key is None else args.user_id_key

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from pipeline.cli.console import output_console, progress, quiet_libraries, quiet_workers, tell_skipped
 from pipeline.cli.parsing import CommandParser
-from pipeline.flags import GROUPS, add_flags
+from pipeline.flags.groups import GROUPS, add_flags
 
 if TYPE_CHECKING:
     from pipeline.options import Launch

@@ -13,7 +13,8 @@ from typing import Final
 from models.errors import UsageError
 from pipeline.cli.console import progress, quiet_libraries
 from pipeline.cli.parsing import CommandParser
-from pipeline.flags import add_flags, provider_names
+from pipeline.flags.groups import add_flags
+from pipeline.flags.values import provider_names
 from pipeline.progress import PROGRESS, SCORING
 
 EXAMPLE: Final = 'livelist score "The zipper broke after a day."'

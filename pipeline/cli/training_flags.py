@@ -121,7 +121,7 @@ def read_training_request(args: argparse.Namespace, base: str) -> TrainingReques
     """The request of the flags of `add_data_flags`, `add_label_flags` and `add_settings_flags`."""
     from models.training.labels import LabelRules, read_label_file
     from models.training.request import TrainingRequest
-    from pipeline.flags import rating_scale
+    from pipeline.flags.values import rating_scale
 
     rules = LabelRules(
         rating_scale=rating_scale(args.rating_scale),

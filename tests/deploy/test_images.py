@@ -10,7 +10,7 @@ import yaml
 from pipeline.cli import run as run_command
 from pipeline.cli.parsing import CommandParser
 from pipeline.cluster.jars import _DRIVER, _NOT_FOR_THE_CLUSTER, FLINK_RELEASE
-from pipeline.flags import job_config
+from pipeline.flags.parsed import job_config
 from tests.deploy.files import (
     DEPLOY,
     DOCKER,

@@ -12,7 +12,7 @@ from models.errors import UsageError
 from pipeline.cli import run as run_command
 from pipeline.cli.parsing import CommandParser
 from pipeline.dataflow_template import command_line, launch, run_parser
-from pipeline.flags import job_config
+from pipeline.flags.parsed import job_config
 from tests.deploy.files import DEPLOY, commands
 
 KINDS = ("endless", "bounded")

@@ -8,7 +8,8 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions,
 from models.errors import UsageError
 from pipeline.cli.parsing import CommandParser
 from pipeline.config import JobConfig
-from pipeline.flags import add_job_flags, job_config
+from pipeline.flags.groups import add_job_flags
+from pipeline.flags.parsed import job_config
 from pipeline.options import Launch, RecommenderOptions, parse_launch
 
 NEEDED = ["--input=events.jsonl", "--output=out"]

@@ -13,7 +13,8 @@ from models.ranking.config import RankingConfig
 from models.state import StateConfig
 from pipeline.cli.parsing import CommandParser, flags_of
 from pipeline.config import JobConfig
-from pipeline.flags import GROUPS, USER_ID_KEY_VARIABLE, add_flags, add_job_flags, job_config, outputs
+from pipeline.flags.groups import GROUPS, add_flags, add_job_flags
+from pipeline.flags.parsed import USER_ID_KEY_VARIABLE, job_config, outputs
 from pipeline.reading import InputFormat
 
 NEEDED = ["--input", "events.jsonl", "--output", "out"]
