@@ -24,6 +24,7 @@ demo: install  ## run the job on the sample: three users' lists before and after
 	@$(VENV)/bin/livelist demo --output $(OUT)
 
 live-demo: install  ## an endless job and a simulated population for a minute: lists change, freshness is told
+	@if $(PYTHON) -m pipeline.pubsub_emulator; then $(UV) pip install --quiet --python $(PYTHON) --editable '.[cpu,gcp]' || true; fi
 	@$(VENV)/bin/livelist live-demo --seconds 60
 
 flink-demo: install-test  ## a real Flink cluster, a killed task manager, the tables held to the oracle (Java, Maven)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -62,16 +62,23 @@ class Population:
 
 def append_at_rate(population: Population, path: Path, rate: float, seconds: float) -> int:
     """Appends lines at even distances, some 50 times a second at most; returns how many."""
-    total, written, began = round(rate * seconds), 0, time.monotonic()
     with path.open("ab", buffering=0) as file:
-        while written < total:
-            gone = time.monotonic() - began
-            due = total - written if gone >= seconds else round(gone * rate) - written
-            if due > 0:
-                file.write(b"".join(population.line() for _ in range(due)))
-                written += due
-            time.sleep(max(0.0, max(0.02, 1 / rate) - (time.monotonic() - began - gone)))
-    return written
+        return send_at_rate(population, lambda lines: file.write(b"".join(lines)), rate, seconds)
+
+
+def send_at_rate(
+    population: Population, send: Callable[[list[bytes]], object], rate: float, seconds: float
+) -> int:
+    """Hands lines to `send` at even distances, some 50 times a second at most; returns how many."""
+    total, sent, began = round(rate * seconds), 0, time.monotonic()
+    while sent < total:
+        gone = time.monotonic() - began
+        due = total - sent if gone >= seconds else round(gone * rate) - sent
+        if due > 0:
+            send([population.line() for _ in range(due)])
+            sent += due
+        time.sleep(max(0.0, max(0.02, 1 / rate) - (time.monotonic() - began - gone)))
+    return sent
 
 
 def shop_items() -> dict[str, str]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from models.records import TopK
+    from pipeline.cli.live_demo_feed import Feed
     from pipeline.live import LiveRun
 
 EXAMPLE: Final = "livelist live-demo --seconds 60"
@@ -43,16 +44,18 @@ def parse(parser: CommandParser, arguments: list[str]) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Follow a folder in this process while a thread appends to it; drain; say how fresh lists were."""
+    """Run the job in this process while a thread sends events; drain; say how fresh lists were."""
     import tempfile
 
     quiet_libraries()
     from pipeline.bench.freshness import in_words
+    from pipeline.cli.live_demo_feed import open_feed
 
     console = output_console()
     with tempfile.TemporaryDirectory(prefix="livelist-demo-") as folder:
         output = args.output or Path(folder, "out")
-        behaviour, words, report = _run_job(args, Path(folder, "events"), output, console)
+        with open_feed(Path(folder), console) as feed:
+            behaviour, words, report = _run_job(args, feed, output, console)
     console.print(f"\n{report}", soft_wrap=True)
     if words:
         console.print(f"words, to the list that knows their score: {in_words(words)} s")
@@ -61,12 +64,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run_job(
-    args: argparse.Namespace, events: Path, output: Path, console: Console
+    args: argparse.Namespace, feed: Feed, output: Path, console: Console
 ) -> tuple[tuple[float, ...], tuple[float, ...], str]:
     """Quantiles of the freshness of behaviour and words since the population began; the books of the run."""
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    from pipeline.bench.population import Population, append_at_rate, shop_items
+    from pipeline.bench.population import Population, send_at_rate, shop_items
     from pipeline.cli.live_view import stopped_by_signals, warnings_shown
     from pipeline.config import JobConfig
     from pipeline.live import run_live
@@ -75,12 +78,10 @@ def _run_job(
     from pipeline.live_state import live_state
     from pipeline.output_folder import new_run_id
 
-    events.mkdir(parents=True)
     titles = shop_items()
     population = Population(args.users, sorted(titles), args.texts)
-    log = events / "log.jsonl"
-    log.write_bytes(b"".join(population.line() for _ in range(500)))
-    config = JobConfig((str(events),), str(output), threads=1, snapshot_every_seconds=2.0)
+    feed.send([population.line() for _ in range(500)])
+    config = JobConfig((feed.uri,), str(output), threads=1, snapshot_every_seconds=2.0)
     run_id = new_run_id()
     state, view = live_state(run_id), _View(titles)
     fresh = state.freshness
@@ -92,7 +93,7 @@ def _run_job(
         before.extend((fresh.behaviour.cumulative(), fresh.words.cumulative()))
         deadline = time.time() + args.seconds
         while not state.stop.is_set() and (left := deadline - time.time()) > 0:
-            append_at_rate(population, log, args.rate, min(1.0, left))
+            send_at_rate(population, feed.send, args.rate, min(1.0, left))
         state.stop.set()
 
     def watch(run: LiveRun) -> None:

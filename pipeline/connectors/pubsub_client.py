@@ -13,10 +13,10 @@ from google.api_core import exceptions
 from google.auth.exceptions import GoogleAuthError
 
 from models.errors import DeploymentError, InputError, LivelistError
+from pipeline.pubsub_emulator import EMULATOR_VARIABLE
 
 #: A question to the service is given up after so long.
 ANSWER_SECONDS: Final = 10.0
-EMULATOR_VARIABLE: Final = "PUBSUB_EMULATOR_HOST"
 _LOGGER: Final = logging.getLogger(__name__)
 
 #: What a call to Pub/Sub may raise.

@@ -6,7 +6,6 @@ Google's Go client, built once with Go. Neither keeps messages when it ends.
 
 from __future__ import annotations
 
-import glob
 import os
 import shutil
 import subprocess
@@ -21,29 +20,26 @@ from typing import Any, Final
 from google.api_core.exceptions import AlreadyExists
 from google.cloud import pubsub_v1
 
-from pipeline.connectors.pubsub_client import EMULATOR_VARIABLE
+from pipeline.pubsub_emulator import EMULATOR_VARIABLE, emulator_command
 from tests.servers.processes import CACHE, Process, ServerMissing, free_port, listens, wait_until
 
 _SOURCE: Final = Path(__file__).with_name("pubsub_emulator")
 _BUILT: Final = CACHE / "pubsub-emulator-2.7.0"
-#: Where the Cloud SDK puts the jar of its emulator, below its own root.
-_SDK_JAR: Final = "platform/pubsub-emulator/lib/cloud-pubsub-emulator-*-all.jar"
 
 
 class PubsubServer:
     """A server that forgets everything when it ends; `start` brings it back on the same port."""
 
     def __init__(self, folder: Path) -> None:
-        self._command = _command()
         self._folder = folder
         self._port = free_port()
+        self._command = emulator_command(self._port) or _built_command(self._port)
         self.address = f"127.0.0.1:{self._port}"
         self._process: Process | None = None
 
     def start(self) -> None:
         """Returns when it listens."""
-        command = [part.format(host="127.0.0.1", port=self._port) for part in self._command]
-        self._process = Process(command, self._folder / "pubsub.log")
+        self._process = Process(self._command, self._folder / "pubsub.log")
         wait_until(lambda: listens(self._port), 180, "the Pub/Sub server", self._process)
 
     def kill(self) -> None:
@@ -54,7 +50,7 @@ class PubsubServer:
 
 def why_not() -> str:
     """What this machine lacks to run one; empty where it can."""
-    if _sdk_jar() or _BUILT.exists() or shutil.which("go"):
+    if emulator_command(1) or _BUILT.exists() or shutil.which("go"):
         return ""
     return "Go is missing, and so is the Cloud SDK's Pub/Sub emulator (apt-get install golang)"
 
@@ -73,17 +69,8 @@ def create_subscription(project: str, topic: str, subscription: str = "", **sett
             subscriber.create_subscription(request=wanted)
 
 
-def _sdk_jar() -> str:
-    gcloud = shutil.which("gcloud")
-    roots = [os.environ.get("CLOUDSDK_ROOT_DIR", ""), gcloud and str(Path(gcloud).resolve().parents[1])]
-    found = [jar for root in roots if root for jar in glob.glob(f"{root}/{_SDK_JAR}")]
-    return found[0] if found and shutil.which("java") else ""
-
-
-def _command() -> list[str]:
-    if jar := _sdk_jar():
-        return ["java", "-Xmx512m", "-jar", jar, "--host={host}", "--port={port}"]
-    return [str(_build()), "-listen", "{host}:{port}"]
+def _built_command(port: int) -> list[str]:
+    return [str(_build()), "-listen", f"127.0.0.1:{port}"]
 
 
 def _build() -> Path:
