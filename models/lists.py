@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Final
@@ -18,11 +17,8 @@ _FIELDS: Final = tuple(field.name for field in dataclasses.fields(TopK))
 
 def list_hash(items: Sequence[RankedItem]) -> str:
     """32 hex digits over items, scores and reasons: equal lists, and only those, have equal hashes."""
-    content = [
-        [item.item_id, item.score, [[r.code, r.event_ids, r.contribution, r.text] for r in item.reasons]]
-        for item in items
-    ]
-    return blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
+    content = [(item.item_id, item.score, [_reason_row(reason) for reason in item.reasons]) for item in items]
+    return blake2b(msgpack.packb(content), digest_size=16).hexdigest()
 
 
 def model_version_of(state: UserState) -> str:
