@@ -306,7 +306,6 @@ def check_engine(runner: str) -> None:
     why = {
         "DirectRunner": "it chooses among three engines by itself",
         "BundleBasedDirectRunner": "it refuses sources that checkpoint",
-        "PrismRunner": "it was seen not to drain",
     }.get(runner.rpartition(".")[2], "that comes later")
     if runner != ENGINE:
         raise UsageError(f"--streaming does not run on {runner}: {why}; leave --runner out, or pass {ENGINE}")

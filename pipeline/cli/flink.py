@@ -255,13 +255,13 @@ def run_in_foreground(config: JobConfig, options: PipelineOptions, run_for_secon
     settings = load_settings(Path(_FOLDER))
     plan = FlinkPlan(parallelism=max(1, options.view_as(FlinkRunnerOptions).parallelism))
     _say(f"runner: FlinkRunner, on the cluster in {_FOLDER}; Ctrl-C drains the job")
-    with _until_asked(run_for_seconds) as asked:
+    with until_asked(run_for_seconds) as asked:
         _say_runs(submit(config, settings, plan), settings)
         return _watch(settings, plan.name, asked)
 
 
 @contextmanager
-def _until_asked(after_seconds: float | None) -> Iterator[threading.Event]:
+def until_asked(after_seconds: float | None) -> Iterator[threading.Event]:
     """An event that is set by SIGINT, SIGTERM or the time."""
     asked = threading.Event()
     numbers = (signal.SIGINT, signal.SIGTERM)

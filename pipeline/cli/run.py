@@ -82,6 +82,10 @@ def _run_endless(launch: Launch, args: argparse.Namespace) -> int:
         from pipeline.cli.flink import run_in_foreground
 
         return run_in_foreground(launch.config, launch.beam_options, args.run_for_seconds)
+    if launch.runner.rpartition(".")[2] == "PrismRunner":
+        from pipeline.cli.prism import run_on_prism
+
+        return run_on_prism(launch, args)
     check_engine(launch.runner)
     print(
         f"runner: {launch.runner}, in this process; each list follows what arrived since the one before; a "

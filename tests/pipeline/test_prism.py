@@ -1,32 +1,107 @@
-"""The bounded job on Prism, Beam's engine in Go, where its binary is there."""
+"""The job on Prism, Beam's engine in Go, where its binary is there."""
 
 from __future__ import annotations
 
-import os
-import shutil
+import threading
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
 
+from models.errors import DeploymentError, UsageError
+from models.ranking.index import read_pointer
+from pipeline.cli.main import main
+from pipeline.config import JobConfig
+from pipeline.job import scorer_of
+from pipeline.prism_run import check_prism, prism_found, run_prism
+from tests.oracle import current_lists, expected_lists
 from tests.pipeline.feedback_log import lists_found, run, shop_log, write_log
+from tests.pipeline.live_runs import await_that
 
-pytestmark = pytest.mark.cloud
+_DRAIN_SECONDS = 180.0
 
 
+@pytest.fixture
 def prism() -> str:
-    """The binary, on the path or where `go install` puts it."""
-    gopath = os.environ.get("GOPATH") or str(Path.home() / "go")
-    found = shutil.which("prism", path=f"{os.environ.get('PATH', '')}:{gopath}/bin")
-    return found or pytest.skip(
+    """The binary."""
+    return prism_found(None) or pytest.skip(
         "prism is missing: go install github.com/apache/beam/sdks/v2/go/cmd/prism@v2.77.0"
     )
 
 
-def test_prism_makes_the_lists_of_the_engine_in_this_process(tmp_path: Path) -> None:
+def accepted(output: Path) -> int:
+    """Events that count, by the last snapshot."""
+    table = output / "scored_feedback"
+    return pq.read_table(table, columns=["event_id"]).num_rows if table.exists() else 0
+
+
+@pytest.mark.cloud
+def test_prism_makes_the_lists_of_the_engine_in_this_process(prism: str, tmp_path: Path) -> None:
     log = write_log(tmp_path / "events.jsonl", shop_log())
     run(tmp_path / "here", log, threads=1)
-    options = ["--runner=PrismRunner", f"--prism_location={prism()}", "--environment_type=LOOPBACK"]
+    options = ["--runner=PrismRunner", f"--prism_location={prism}", "--environment_type=LOOPBACK"]
     report = run(tmp_path / "prism", log, threads=1, options=options)
     assert report.accounting.input == len(shop_log())
     made = lists_found(tmp_path / "prism")
     assert made and made == lists_found(tmp_path / "here")
+
+
+@pytest.mark.cloud
+def test_an_endless_job_on_prism_drains_to_the_lists_of_the_oracle(prism: str, tmp_path: Path) -> None:
+    events, folder, output = shop_log(), tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    whole = Path(write_log(tmp_path / "whole.jsonl", events))
+    run(output, str(whole), threads=1)  # its index is the one that is ranked by
+    index = read_pointer(output)
+    assert index is not None
+    write_log(folder / "a.jsonl", events[:100])
+    asked, failed = threading.Event(), list[BaseException]()
+    config = JobConfig(
+        inputs=(str(folder),), output=str(output), k=5, threads=1,
+        snapshot_every_seconds=0.5, reindex_every_seconds=0,
+    )  # fmt: skip
+    options = PipelineOptions(["--runner=PrismRunner", "--streaming", f"--prism_location={prism}"])
+
+    def job() -> None:
+        try:
+            run_prism(config, options, asked)
+        except BaseException as error:
+            failed.append(error)
+
+    running = threading.Thread(target=job)
+    running.start()
+    try:
+        await_that(lambda: failed or 50 < accepted(output) <= 100)
+        write_log(folder / "b.jsonl", events[100:])
+        await_that(lambda: failed or accepted(output) > 105)
+    finally:
+        asked.set()
+        running.join(_DRAIN_SECONDS)
+    assert not failed and not running.is_alive()
+    scorer = scorer_of(config).load()
+    assert scorer is not None
+    assert current_lists(output) == expected_lists(index, [whole], 5, scorer.scorer)
+
+
+def test_what_prism_would_lose_is_refused() -> None:
+    pulled = JobConfig(inputs=("kafka://127.0.0.1:9092/t?group=g",), output="out")
+    with pytest.raises(UsageError, match="what it has acknowledged would be lost"):
+        check_prism(pulled)
+    with pytest.raises(UsageError, match="--state_dir: Prism keeps nothing"):
+        check_prism(JobConfig(inputs=("events",), output="out", state_dir="state"))
+
+
+def test_without_its_binary_it_says_how_to_get_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("GOPATH", str(tmp_path))
+    write_log(tmp_path / "events.jsonl", shop_log())
+    config = JobConfig(inputs=(str(tmp_path / "events.jsonl"),), output=str(tmp_path / "out"))
+    with pytest.raises(DeploymentError, match=r"go install github\.com/apache/beam/sdks/v2/go/cmd/prism@v"):
+        run_prism(config, PipelineOptions([]), threading.Event())
+
+
+def test_flags_of_a_job_in_this_process_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["run", "--streaming", "--runner=PrismRunner", "--input=events", "--output=out"]
+    assert main([*command, "--metrics_port=9400"]) == 2
+    assert "--metrics_port is for a job in this process" in capsys.readouterr().err

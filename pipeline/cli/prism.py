@@ -1,0 +1,37 @@
+"""`livelist run --streaming --runner=PrismRunner`: an endless job on Beam's engine in Go."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from models.errors import UsageError
+from pipeline.cli.flink import until_asked
+
+if TYPE_CHECKING:
+    from pipeline.options import Launch
+
+
+def run_on_prism(launch: Launch, args: argparse.Namespace) -> int:
+    """Runs until Ctrl-C, SIGTERM or the time, and drains then."""
+    for flag, given in {
+        "--metrics_port": args.metrics_port is not None,
+        "--log_format": args.log_format != "text",
+    }.items():
+        if given:
+            raise UsageError(f"{flag} is for a job in this process: leave --runner out")
+    from pipeline.prism_run import run_prism
+    from pipeline.tables_reader import last_published
+
+    print(
+        "runner: PrismRunner, on this machine; it keeps nothing for a restart, which reads the files "
+        "from their beginning; Ctrl-C drains",
+        file=sys.stderr,
+    )
+    with until_asked(args.run_for_seconds) as asked:
+        run_prism(launch.config, launch.beam_options, asked)
+    published = last_published(launch.config.output)
+    rows = ", ".join(f"{each.table} {each.rows:,}" for each in published.receipts) if published else "none"
+    print(f"drained; tables in {launch.config.output}; rows of the last snapshot: {rows}")
+    return 0
