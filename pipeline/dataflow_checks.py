@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ from apache_beam.options.pipeline_options import (
 )
 
 from models.errors import DeploymentError, UsageError
+from pipeline.cluster.checks import Check
 from pipeline.config import JobConfig
 from pipeline.connectors.addresses import DeltaFolder, KafkaTopic, PostgresDatabase
 from pipeline.connectors.registry import make_sink, make_source
@@ -27,6 +29,7 @@ from pipeline.inputs import check_inputs
 from transforms.index_archive import published_folder
 
 _HERE: Final = ("", "localhost", "127.0.0.1", "::1", "0.0.0.0")
+_INSTALL: Final = "pip install 'livelist[gcp]'"
 _DEFAULTS: Final = JobConfig(inputs=("-",), output="-")
 
 
@@ -34,9 +37,8 @@ def check_dataflow(config: JobConfig, options: PipelineOptions, endless: bool) -
     """Raises UsageError, InputError or DeploymentError for the first thing that could not work there."""
     _check_code(config, options)
     _check_accelerator(config, options, endless)
-    for name in ("PUBSUB_EMULATOR_HOST", "STORAGE_EMULATOR_HOST"):
-        if os.environ.get(name):
-            raise UsageError(f"{name} is set: Dataflow's workers do not reach an emulator; unset it")
+    for name in _emulators():
+        raise UsageError(f"{name} is set: Dataflow's workers do not reach an emulator; unset it")
     if "-" in config.inputs:
         raise UsageError("Dataflow's workers cannot read this terminal's stdin: put the records on gs://")
     _refuse_local("--items", config.items)
@@ -45,14 +47,45 @@ def check_dataflow(config: JobConfig, options: PipelineOptions, endless: bool) -
         _check_endless(config)
     else:
         _check_bounded(config)
+    if not has_client():
+        raise DeploymentError(f"DataflowRunner needs: {_INSTALL}")
+    if endless:
+        _check_index(config)
+    else:
+        check_inputs(config.inputs)
     if config.items:
         check_inputs(config.items)
-    _check_packages()
 
 
-def _check_packages() -> None:
-    if find_spec("google") is None or find_spec("google.cloud.dataflow_v1beta3") is None:
-        raise DeploymentError("DataflowRunner needs: pip install 'livelist[gcp]'")
+def dataflow_checks() -> Iterator[Check]:
+    """What this machine would need to submit a job; asks no service."""
+    client = has_client()
+    yield Check("dataflow", client, "Beam's client is here" if client else "no client", _INSTALL)
+    given = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
+    known = Path(given) if given else Path.home() / ".config/gcloud/application_default_credentials.json"
+    held = known.is_file() or _on_google()
+    told = "gcloud auth application-default login, or GOOGLE_APPLICATION_CREDENTIALS=FILE"
+    yield Check("credentials", held, str(known) if known.is_file() else f"none in {known}", told)
+    emulators = _emulators()
+    yield Check("emulators", not emulators, " and ".join(emulators) or "none", "unset them")
+
+
+def has_client() -> bool:
+    """Whether Beam's gcp extra is installed."""
+    try:
+        return find_spec("google.cloud.dataflow_v1beta3") is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _emulators() -> list[str]:
+    return [name for name in ("PUBSUB_EMULATOR_HOST", "STORAGE_EMULATOR_HOST") if os.environ.get(name)]
+
+
+def _on_google() -> bool:
+    """Whether the machine is one of Google's, whose own account serves."""
+    product = Path("/sys/class/dmi/id/product_name")
+    return product.is_file() and "Google" in product.read_text()
 
 
 def _check_code(config: JobConfig, options: PipelineOptions) -> None:
@@ -108,7 +141,6 @@ def _check_bounded(config: JobConfig) -> None:
         raise UsageError(
             f"--output {redacted(config.sinks[0])} goes with --streaming; a bounded run writes tables alone"
         )
-    check_inputs(config.inputs)
 
 
 def _check_endless(config: JobConfig) -> None:
@@ -132,6 +164,9 @@ def _check_endless(config: JobConfig) -> None:
     for uri in config.sinks:
         _check_place(uri, parse_sink(uri))
         make_sink(uri)
+
+
+def _check_index(config: JobConfig) -> None:
     if published_folder(config.output) is None:
         raise DeploymentError(
             f"no item index is published under {config.output}/index; make one by a bounded run into "

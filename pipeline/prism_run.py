@@ -23,6 +23,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, PrismRunnerOpt
 from apache_beam.runners.runner import PipelineResult, PipelineState
 
 from models.errors import DeploymentError, UsageError
+from pipeline.cluster.checks import Check
 from pipeline.config import JobConfig
 from pipeline.connectors.uris import redacted
 from pipeline.endless import sorted_inputs
@@ -32,6 +33,7 @@ from pipeline.flink_steward import CONFIG, Steward, read_beat
 from pipeline.job import scorer_of
 from pipeline.output_folder import new_run_id
 
+_INSTALL: Final = f"go install github.com/apache/beam/sdks/v2/go/cmd/prism@v{beam.version.__version__}"
 _POLL_SECONDS: Final = 0.1
 _LOOK_SECONDS: Final = 0.2
 _READY_SECONDS: Final = 600.0
@@ -56,6 +58,12 @@ def prism_found(location: str | None) -> str | None:
     return location or shutil.which("prism", path=f"{os.environ.get('PATH', '')}:{gopath}/bin")
 
 
+def prism_checks() -> Iterator[Check]:
+    """What this machine would need."""
+    found = prism_found(None)
+    yield Check("prism", found is not None, found or "not here", _INSTALL)
+
+
 def run_prism(config: JobConfig, options: PipelineOptions, asked: threading.Event) -> None:
     """Runs until `asked` is set, then drains: what is there is read, what was held back comes out.
 
@@ -66,8 +74,7 @@ def run_prism(config: JobConfig, options: PipelineOptions, asked: threading.Even
     prism = options.view_as(PrismRunnerOptions)
     if (location := prism_found(prism.prism_location)) is None:
         raise DeploymentError(
-            "PrismRunner: its program is not here; go install github.com/apache/beam/sdks/v2/go/cmd/prism@"
-            f"v{beam.version.__version__}, or give its path or URL as --prism_location"
+            f"PrismRunner: its program is not here; {_INSTALL}, or give its path or URL as --prism_location"
         )
     prism.prism_location = location
     score_feedback = scorer_of(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
 import json
 import os
@@ -45,6 +46,13 @@ EXTRAS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "ui": ("the live page", ("starlette", "sse_starlette", "uvicorn")),
 }
 
+#: Runner -> what tells what it needs, as Checks.
+_RUNNERS: Final = {
+    "flink": "pipeline.cluster.checks:flink_checks",
+    "dataflow": "pipeline.dataflow_checks:dataflow_checks",
+    "prism": "pipeline.prism_run:prism_checks",
+}
+
 Level = Literal["ok", "missing", "broken"]
 
 
@@ -64,7 +72,7 @@ def parse(parser: CommandParser, arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--providers", default="cpu", metavar="NAMES", help="that must be there (default: cpu)"
     )
-    parser.add_argument("--runner", choices=("flink",), help="look besides at what a cluster here needs")
+    parser.add_argument("--runner", choices=tuple(_RUNNERS), help="look besides at what it needs here")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     return parser.parse_args(arguments)
 
@@ -80,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
             *_runner(),
             *_extras(),
             _java(),
-            *(_flink() if args.runner == "flink" else ()),
+            *(_needed_by(args.runner) if args.runner else ()),
         ]
     if args.json:
         print(json.dumps([asdict(finding) for finding in findings]))
@@ -187,10 +195,9 @@ def _importable(module: str) -> bool:
         return False
 
 
-def _flink() -> Iterator[Finding]:
-    from pipeline.cluster.checks import flink_checks
-
-    for check in flink_checks():
+def _needed_by(runner: str) -> Iterator[Finding]:
+    module, _, function = _RUNNERS[runner].partition(":")
+    for check in getattr(importlib.import_module(module), function)():
         yield Finding(
             "ok" if check.well else "broken", check.name, check.what, "" if check.well else check.remedy
         )

@@ -20,7 +20,7 @@ from models.ranking.log import encode_log
 from models.records import Item
 from pipeline.cli.main import main
 from pipeline.config import JobConfig
-from pipeline.dataflow_checks import check_dataflow
+from pipeline.dataflow_checks import check_dataflow, dataflow_checks
 from pipeline.dataflow_job import accelerator_hint, raw_record_of
 from pipeline.reading import InputFormat
 from tests.pipeline import folder_filesystem
@@ -297,3 +297,15 @@ def test_an_endless_job_without_an_index_is_refused(bucket: Path) -> None:
 @pytest.mark.cloud
 def test_an_endless_job_without_a_sink_is_refused(bucket: Path) -> None:
     assert "add --output bigquery://" in refusal(job(sinks=()), IMAGE)
+
+
+def test_the_doctor_misses_credentials_and_sees_an_emulator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "key.json"))
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", "localhost:8085")
+    found = {check.name: check for check in dataflow_checks()}
+    assert found["credentials"].what == f"none in {tmp_path / 'key.json'}"
+    assert not found["emulators"].well and "PUBSUB_EMULATOR_HOST" in found["emulators"].what
+    (tmp_path / "key.json").touch()
+    assert {check.name: check.well for check in dataflow_checks()}["credentials"]
