@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import random
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -35,6 +37,7 @@ from tests.pipeline.live_runs import (
     live_run,
     pinned,
     signalled,
+    users_of,
 )
 
 
@@ -282,3 +285,39 @@ def test_a_sink_that_was_away_ends_with_every_list_and_none_waited_for_it(
         listed.setdefault(user_id, []).append(item_id)
     assert {user_id: items for user_id, (_, items) in sink.lists.items()} == listed
     assert not list((output / ".state" / "outbox").rglob("*.parquet"))
+
+
+def test_a_clock_that_jumps_back_and_ahead_holds_up_no_list_and_no_version_goes_back(
+    learned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events, output, jumped = tmp_path / "events", tmp_path / "out", [0]
+    events.mkdir()
+    index = pinned(learned, output)
+    write_log(events / "log.jsonl", shop_log())
+    seconds, nanoseconds = time.time, time.time_ns
+    monkeypatch.setattr(time, "time", lambda: seconds() + jumped[0])
+    monkeypatch.setattr(time, "time_ns", lambda: nanoseconds() + jumped[0] * 10**9)
+    highest: list[dict[str, int]] = []
+    with live_run(events, output, reindex_every_seconds=0) as (_, reports):
+        await_that(lambda: len(users_of(output)) == 14)
+        for number, hours in enumerate((-3, 6, 0)):
+            highest.append({row["user_id"]: row["state_version"] for row in latest(output)})
+            jumped[0] = hours * 3600
+            visitor: Event = burst(1, 1)[0] | {"event_id": f"visit{number}", "user_id": f"visitor{number}"}
+            append(events / "log.jsonl", *burst(40 + number, 30), visitor)
+            await_that(partial(lists_of, output, f"visitor{number}"))
+    highest.append({row["user_id"]: row["state_version"] for row in latest(output)})
+    for before, after in itertools.pairwise(highest):
+        assert all(after[user] >= version for user, version in before.items())
+    assert reports[0].failed_snapshots == 0
+    assert current_lists(output) == expected_lists(index, [events], K)
+    assert_books_close(output, lines_in(events))
+
+
+def latest(output: Path) -> list[dict[str, Any]]:
+    return table(output, "recommendations_latest")
+
+
+def lists_of(output: Path, user_id: str) -> bool:
+    """Whether a user has a list."""
+    return user_id in users_of(output)

@@ -26,8 +26,15 @@ _JAVA: Final = ("java", "-Xmx320m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1
 class KafkaServer:
     """A broker whose data survive `stop` and `kill`; `start` brings it back on the same port."""
 
-    def __init__(self, folder: Path, properties: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        properties: Mapping[str, str] | None = None,
+        client: Mapping[str, str] | None = None,
+    ) -> None:
+        """`client` are properties that its clients need, where it asks who they are."""
         fetch_jars()
+        self._client = client or {}
         self._folder = folder
         self._properties = folder / "server.properties"
         self.address = f"127.0.0.1:{free_port()}"
@@ -62,7 +69,7 @@ class KafkaServer:
         wait_until(lambda: name not in admin.list_topics(timeout=5).topics, 20, f"the end of {name}")
 
     def _admin(self) -> AdminClient:
-        return AdminClient({"bootstrap.servers": self.address, "log_level": 0})
+        return AdminClient({"bootstrap.servers": self.address, "log_level": 0, **self._client})
 
     def _answers(self) -> bool:
         try:
@@ -127,10 +134,12 @@ def fetch_jars() -> Path:
 
 
 @contextmanager
-def kafka_server(properties: Mapping[str, str] | None = None) -> Iterator[KafkaServer]:
+def kafka_server(
+    properties: Mapping[str, str] | None = None, client: Mapping[str, str] | None = None
+) -> Iterator[KafkaServer]:
     """A broker that answers, and is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="livelist-kafka-") as folder:
-        server = KafkaServer(Path(folder), properties)
+        server = KafkaServer(Path(folder), properties, client)
         try:
             server.start()
             yield server

@@ -124,3 +124,15 @@ def polled(source: PullSource, count: int, seconds: float = 30.0) -> list[Receiv
 def quiet(source: PullSource, seconds: float = 3.0) -> bool:
     """Whether nothing comes for so long."""
     return not source.poll(1, seconds)
+
+
+def delete(channel: Channel) -> None:
+    """What is read is gone: the topic, or the subscription."""
+    if isinstance(channel, KafkaChannel):
+        channel.server.delete_topic(channel.topic)
+        return
+    from google.cloud import pubsub_v1
+
+    project, name = channel.uri.removeprefix("pubsub://").split("/")
+    with pubsub_v1.SubscriberClient() as client:
+        client.delete_subscription(subscription=client.subscription_path(project, name))

@@ -9,7 +9,7 @@ import pytest
 
 from models.errors import InputError
 from pipeline.connectors.registry import make_source
-from tests.pipeline.connectors.services import Channel, KafkaChannel, opened, polled, quiet
+from tests.pipeline.connectors.services import Channel, delete, opened, polled, quiet
 
 pytestmark = pytest.mark.java
 
@@ -132,7 +132,7 @@ class TestEverySource:
     def test_ends_in_an_error_when_what_it_reads_is_deleted(self, channel: Channel) -> None:
         source = opened(channel.uri)
         source.poll(1, 5.0)
-        _delete(channel)
+        delete(channel)
         with pytest.raises(InputError, match=r"no longer|has no subscription"):
             for _ in range(60):
                 source.poll(1, 1.0)
@@ -146,17 +146,6 @@ class TestEverySource:
         source.open()
         assert [each.payload for each in polled(source, 1)] == [b"x"]
         source.close()
-
-
-def _delete(channel: Channel) -> None:
-    if isinstance(channel, KafkaChannel):
-        channel.server.delete_topic(channel.topic)
-        return
-    from google.cloud import pubsub_v1
-
-    project, name = channel.uri.removeprefix("pubsub://").split("/")
-    with pubsub_v1.SubscriberClient() as client:
-        client.delete_subscription(subscription=client.subscription_path(project, name))
 
 
 @pytest.mark.parametrize("uri", ["kafka://127.0.0.1:{}/t?group=g", "pubsub://livelist-tests/sub-1"])
