@@ -24,6 +24,7 @@ from models.encoder.serving import Refusal
 from models.errors import UsageError
 from models.ranking.index import read_pointer
 from models.state import UserState
+from pipeline import heap
 from pipeline.checkpoints import Checkpoint, picture
 from pipeline.config import JobConfig
 from pipeline.connectors.base import PullSource, TableSink
@@ -179,6 +180,7 @@ def run_live(
     """
     check_live(config)
     scorer_of(config)
+    heap.keep_small()
     run = LiveRun(config, run_id, live_state(run_id), open_source, open_sink)
     started = time.monotonic()
     output = local_path(config.output)

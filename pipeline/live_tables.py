@@ -30,6 +30,7 @@ from models.records import Micros, TopK
 from models.table_columns import table_from_records
 from models.tables import AlertRow, QualityRow
 from models.times import wall_clock
+from pipeline import heap
 from pipeline.checkpoints import Checkpoint, hold, oldest_lane, write_checkpoint
 from pipeline.live_state import Done, LiveState
 from pipeline.live_trends import LiveTrends
@@ -207,6 +208,7 @@ class LiveTables(AbstractContextManager["LiveTables"]):
             self._fold(done.bundle)
         for spool in self._folders.spools:
             delete_read(spool, oldest_lane(self._folders.state_dir))
+        heap.give_back()
         return self.checkpoint
 
     def _fold(self, bundle: int) -> None:
