@@ -20,7 +20,7 @@ from models.errors import LivelistError
 from pipeline.bench.usage import Usage, usage_of
 from pipeline.live_freshness import BOUNDS
 
-_START: Final = "import sys; from pipeline.cli.main import main; sys.exit(main(sys.argv[1:]))"
+START: Final = "import sys; from pipeline.cli.main import main; sys.exit(main(sys.argv[1:]))"
 _ANSWER_SECONDS: Final = 30.0
 _REPOSITORY: Final = Path(__file__).resolve().parents[2]
 
@@ -68,7 +68,7 @@ class Look:
 class BenchedJob(AbstractContextManager["BenchedJob"]):
     """`livelist run --streaming` from entering to leaving; leaving drains it."""
 
-    def __init__(self, events: Path, output: Path, flags: Sequence[str] = (), start: str = _START) -> None:
+    def __init__(self, events: Path, output: Path, flags: Sequence[str] = (), start: str = START) -> None:
         self.output = output
         self.port = _free_port()
         folders = ["--input", str(events), "--output", str(output), "--metrics_port", str(self.port)]

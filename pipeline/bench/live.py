@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from models.errors import LivelistError
-from pipeline.bench.job import BenchedJob, Look
+from pipeline.bench.job import START, BenchedJob, Look
 from pipeline.bench.population import Population, append_at_rate
 from pipeline.live_freshness import quantiles_between
 
@@ -46,6 +46,7 @@ class Plan:
     flags: Sequence[str] = ()  # of the job, besides
     rate: float | None = None  # this rate alone
     batch_seconds: float = 0.0  # more that the encoder takes for a batch
+    start: str = START  # what runs the command with its arguments
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +100,8 @@ def driven(plan: Plan) -> Iterator[tuple[BenchedJob, Population, Path]]:
         log = events / "log.jsonl"
         log.write_bytes(b"".join(population.line() for _ in range(plan.warm)))
         flags = [*plan.flags, "--bursts", "keep"]  # the most active of few users are no attack
-        start = {"start": _SLOW_START.format(seconds=plan.batch_seconds)} if plan.batch_seconds else {}
-        with BenchedJob(events, output, flags, **start) as job:
+        start = _SLOW_START.format(seconds=plan.batch_seconds) if plan.batch_seconds else plan.start
+        with BenchedJob(events, output, flags, start) as job:
             if not job.await_that(lambda: job.metrics().get("livelist_lists_total"), _START_SECONDS):
                 raise LivelistError(f"the job made no list in {_START_SECONDS:.0f} s")
             if not plan.batch_seconds:
