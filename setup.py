@@ -23,7 +23,7 @@ EXTRAS = {
     "kafka": ["confluent-kafka>=2.6,<3"],
     "postgres": ["psycopg[binary]>=3.2,<4"],
     "delta": ["deltalake>=1.0,<2"],
-    "ui": ["sse-starlette>=2.1,<4", "starlette>=0.41,<2", "uvicorn>=0.32,<1"],
+    "ui": ["starlette>=0.41,<2", "uvicorn>=0.32,<1"],
     "test": [
         "build>=1.2",
         "hypothesis>=6.112,<7",
@@ -34,7 +34,9 @@ EXTRAS = {
         "pytest>=8.3,<10",
         "ruff>=0.8,<1",
         "setuptools>=75",
+        "starlette>=0.41,<2",
         "types-PyYAML",
+        "uvicorn>=0.32,<1",
     ],
     "test-all": [
         "check-jsonschema>=0.33,<1",
@@ -61,7 +63,7 @@ setup(
     package_data={
         "models": ["default/**/*", "**/*.yaml", "**/*.json", "**/*.tsv", "**/*-LICENSE.txt", "py.typed"],
         "transforms": ["py.typed"],
-        "pipeline": ["cluster/*.xml", "sample/*.gz", "sample/*.md", "**/*.sql", "py.typed"],
+        "pipeline": ["cluster/*.xml", "ui/page/*", "sample/*.gz", "sample/*.md", "**/*.sql", "py.typed"],
     },
     install_requires=[
         "apache-beam>=2.77,<3",

@@ -19,7 +19,6 @@ from models.records import RankedItem, Reason, TopK
 from models.tables import SCHEMAS
 from pipeline.file_systems import is_url, why_not
 from pipeline.output_folder import Published, is_local, local_path, parquet_files, published_receipts
-from pipeline.remote_output import list_files, open_file, remote_receipts
 
 _FUZZY_USERS: Final = 50_000  # beyond, only users with the same beginning are compared
 _ATTEMPTS: Final = 5
@@ -75,7 +74,11 @@ def read_accounting(output: str) -> Accounting:
 
 def last_published(output: str) -> Published | None:
     """The run that was published last; None before the first."""
-    return published_receipts(local_path(output)) if is_local(output) else remote_receipts(output)
+    if is_local(output):
+        return published_receipts(local_path(output))
+    from pipeline.remote_output import remote_receipts  # Beam, which takes its time, is for URLs alone
+
+    return remote_receipts(output)
 
 
 def count_hindsight_and_tombstones(output: str, run_id: str) -> tuple[int, int]:
@@ -110,6 +113,8 @@ def read_table(
 def _files(output: str, table: str) -> list[str]:
     if is_local(output):
         return [str(path) for path in parquet_files(local_path(output) / table)]
+    from pipeline.remote_output import list_files
+
     try:
         return list_files(f"{output.rstrip('/')}/{table}/*.parquet")
     except Exception as error:  # each file system raises its own
@@ -130,6 +135,8 @@ def _read_files(
 
 
 def _fetched(url: str) -> pa.BufferReader:
+    from pipeline.remote_output import open_file
+
     with open_file(url) as file:
         return pa.BufferReader(file.read())
 
@@ -142,7 +149,9 @@ def _no_tables(output: str, table: str) -> str:
 
 
 def _why_no_list(output: str, user_id: str) -> str:
-    history = read_table(output, "recommendations", pc.field("user_id") == user_id, ["state_version", "tombstone"])
+    history = read_table(
+        output, "recommendations", pc.field("user_id") == user_id, ["state_version", "tombstone"]
+    )
     if len(history) and history.sort_by("state_version")["tombstone"][-1].as_py():
         return f"user {user_id!r} was erased and has no list"
     if not _PSEUDONYM.fullmatch(user_id) and _holds_pseudonyms(output):

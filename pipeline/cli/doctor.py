@@ -43,7 +43,7 @@ EXTRAS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "kafka": ("Kafka", ("confluent_kafka",)),
     "postgres": ("PostgreSQL", ("psycopg",)),
     "delta": ("Delta tables", ("deltalake",)),
-    "ui": ("the live page", ("starlette", "sse_starlette", "uvicorn")),
+    "ui": ("livelist ui, the page", ("starlette", "uvicorn")),
 }
 
 #: Runner -> what tells what it needs, as Checks.

@@ -22,6 +22,7 @@ COMMANDS: Final[dict[str, str]] = {
     "demo": "show on the sample what words do to three users' lists",
     "run": "feedback in; refreshed, explained top-K tables out",
     "recommend": "one user's current list with its reasons",
+    "ui": "a page in the browser: lists and why, their history, the run at a glance",
     "score": "what the encoder reads in texts, one JSON object a line",
     "evaluate": "how well the lists predict a history",
     "bench": "how fresh the lists of an endless job are, and at which rates",
@@ -38,6 +39,9 @@ COMMANDS: Final[dict[str, str]] = {
 }
 
 INTERRUPTED: Final = 130
+_INTERRUPTED_RUN: Final = (
+    "a bounded run publishes no tables before its end, an endless one goes on from its last checkpoint"
+)
 _NO_PRISM: Final = (
     "PrismRunner: its program could not be downloaded; give its path or URL as --prism_location, "
     "or leave --runner out (--debug shows more)"
@@ -79,7 +83,7 @@ def explain_failure(error: BaseException, output: str | None = None) -> tuple[st
         chain.append(cause)
         cause = cause.__cause__ or cause.__context__
     if any(isinstance(each, KeyboardInterrupt) for each in chain) or "KeyboardInterrupt [" in str(error):
-        return "interrupted; tables of an unfinished run are not published", INTERRUPTED
+        return f"interrupted; {_INTERRUPTED_RUN}", INTERRUPTED
     for each in chain:
         if isinstance(each, LivelistError):
             return one_line(each), each.exit_code
