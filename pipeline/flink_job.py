@@ -6,6 +6,8 @@ as shards on a disk that all workers share, and the job's steward folds them int
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import apache_beam as beam
@@ -13,15 +15,19 @@ import apache_beam as beam
 from models.adapters.base import RawRecord
 from models.errors import UsageError
 from pipeline.config import JobConfig
+from pipeline.connectors.addresses import KafkaTopic, SourceAddress
 from pipeline.connectors.registry import make_sink, make_source
 from pipeline.connectors.unbounded import read_pulled
+from pipeline.connectors.uris import parse_source
 from pipeline.connectors.write_to_sink import WriteToSinks
 from pipeline.endless import endless_tables, sorted_inputs
-from pipeline.flink_source import DRAIN, follow_on_cluster
+from pipeline.flink_source import DRAIN, IDLE_BUNDLE_SECONDS, follow_on_cluster
 from pipeline.growing_files import check_followed
 from pipeline.inputs import check_inputs
 from pipeline.output_folder import is_local
 from pipeline.snapshots import WriteStream
+from transforms.score_beside import ScoreBeside, TextsOf
+from transforms.score_feedback import ScoreFeedback, TextModelHandler
 
 
 def check_flink(config: JobConfig) -> None:
@@ -49,7 +55,7 @@ def check_flink(config: JobConfig) -> None:
 def build_flink(
     pipeline: beam.Pipeline,
     config: JobConfig,
-    score_feedback: beam.PTransform,
+    score_feedback: ScoreFeedback,
     run_id: str,
     job_folder: Path,
     poll_seconds: float,
@@ -59,31 +65,74 @@ def build_flink(
 
     With `spread`, records go round to all workers before they are parsed and scored.
     """
-    records = _read(pipeline, config, job_folder, poll_seconds)
+    read = _Reading(pipeline, config, job_folder, poll_seconds)
+    records = read.feedback()
+    scoring: beam.PTransform = score_feedback
+    if (serving := score_feedback.serving()) is not None:
+        texts = read.texts(records) | "Texts" >> TextsOf(config.form.adapter, config.cleaning)
+        scoring = ScoreBeside(texts, TextModelHandler(serving))
     if spread:
         records = records | "SpreadRecords" >> beam.Reshuffle()
-    writes = endless_tables(records, config, score_feedback)
-    for name, tables in writes.items():
+    for name, tables in endless_tables(records, config, scoring).items():
         tables | f"Write{name}" >> WriteStream(config.output, run_id)
         if config.sinks:
             tables | f"Send{name}" >> WriteToSinks(config.sinks, run_id)
 
 
-def _read(
-    pipeline: beam.Pipeline, config: JobConfig, job_folder: Path, poll_seconds: float
-) -> beam.PCollection[RawRecord]:
-    """All inputs as one; a single one without a step more."""
-    files, pulled = sorted_inputs(config)
-    sources = []
-    if files:
-        follow = follow_on_cluster(files, job_folder, config.form.max_record_bytes, poll_seconds)
-        sources.append(pipeline | "FollowFeedback" >> follow)
-    for number, uri in enumerate(pulled):
-        pull = read_pulled(
-            uri,
-            poll_seconds=poll_seconds,
-            drain_file=job_folder / DRAIN,
-            max_record_bytes=config.form.max_record_bytes,
+@dataclass(frozen=True)
+class _Reading:
+    """The inputs of a job: for its lists, and once more for what is said in words.
+
+    So a slow model pushes back on the second reading alone, and its backlog stays in the files, or in
+    Kafka behind a consumer group of its own. A Pub/Sub subscription is read once: its texts leave the
+    others at the source, and a model that is slower than they come pushes back on all, once the
+    engine's buffers are full.
+    """
+
+    pipeline: beam.Pipeline
+    config: JobConfig
+    job_folder: Path
+    poll_seconds: float
+
+    def feedback(self) -> beam.PCollection[RawRecord]:
+        """All inputs as one; a single one without a step more."""
+        files, pulled = sorted_inputs(self.config)
+        sources = [self._follow("FollowFeedback", files)] if files else []
+        addresses = [parse_source(uri) for uri in pulled]
+        sources += [self._pull(f"PullFeedback{at}", each) for at, each in enumerate(addresses)]
+        return _as_one(sources, "AllFeedback")
+
+    def texts(self, feedback: beam.PCollection[RawRecord]) -> beam.PCollection[RawRecord]:
+        """The same once more."""
+        files, pulled = sorted_inputs(self.config)
+        addresses = [parse_source(uri) for uri in pulled]
+        if not all(isinstance(address, KafkaTopic) for address in addresses):
+            return feedback
+        sources = [self._follow("FollowTexts", files)] if files else []
+        sources += [self._pull(f"PullTexts{at}", _of_texts(each)) for at, each in enumerate(addresses)]
+        return _as_one(sources, "AllTexts")
+
+    def _follow(self, name: str, files: Sequence[str]) -> beam.PCollection[RawRecord]:
+        most_bytes = self.config.form.max_record_bytes
+        return self.pipeline | name >> follow_on_cluster(
+            files, self.job_folder, most_bytes, self.poll_seconds
         )
-        sources.append(pipeline | f"PullFeedback{number}" >> pull)
-    return sources[0] if len(sources) == 1 else sources | "AllFeedback" >> beam.Flatten()
+
+    def _pull(self, name: str, address: SourceAddress) -> beam.PCollection[RawRecord]:
+        return self.pipeline | name >> read_pulled(
+            address,
+            poll_seconds=0,
+            wait_seconds=IDLE_BUNDLE_SECONDS,
+            drain_file=self.job_folder / DRAIN,
+            max_record_bytes=self.config.form.max_record_bytes,
+            doubtful=True,
+        )
+
+
+def _of_texts(address: SourceAddress) -> SourceAddress:
+    assert isinstance(address, KafkaTopic)
+    return replace(address, group=f"{address.group}-texts" if address.group else "")
+
+
+def _as_one(sources: Sequence[beam.PCollection], name: str) -> beam.PCollection[RawRecord]:
+    return sources[0] if len(sources) == 1 else sources | name >> beam.Flatten()

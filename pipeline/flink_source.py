@@ -28,8 +28,11 @@ from pipeline.growing_files import GrowingFiles, Place, check_followed
 from pipeline.reading import MAX_RECORD_BYTES
 
 DRAIN: Final = "DRAIN"
-#: An idle reader rests so long between two looks; each look adds to the engine's checkpoint.
-POLL_SECONDS: Final = 0.1
+#: An idle reader rests so long between two looks.
+POLL_SECONDS: Final = 0.05
+#: A bundle without a record ends after so long. Checkpoints wait for it; and runners before Beam 2.76 keep
+#: a state for every bundle of a source, for ever (apache/beam#27648), so there should not be many.
+IDLE_BUNDLE_SECONDS: Final = 1.0
 FIND_SECONDS: Final = 0.5
 #: A backlog is cut into bundles of so many records, or of what is read in so long.
 MAX_BUNDLE_RECORDS: Final = 2_000
@@ -67,6 +70,8 @@ class FollowOnCluster(UnboundedSource):
     patterns: tuple[str, ...]
     job_folder: str
     max_record_bytes: int = MAX_RECORD_BYTES
+    poll_seconds: float = POLL_SECONDS
+    wait_seconds: float = IDLE_BUNDLE_SECONDS
 
     def split(self, desired_num_splits: int, options: object = None) -> Iterable[UnboundedSource]:
         return [self]
@@ -91,22 +96,24 @@ def follow_on_cluster(
     check_followed(patterns)
     whole = tuple(str(Path(pattern).absolute()) for pattern in patterns)
     return ReadFromUnboundedSource(
-        FollowOnCluster(whole, str(job_folder.absolute()), max_record_bytes),
-        poll_interval=poll_seconds,
+        FollowOnCluster(whole, str(job_folder.absolute()), max_record_bytes, poll_seconds),
+        poll_interval=0,
         max_records_per_bundle=MAX_BUNDLE_RECORDS,
         max_read_time_seconds=MAX_BUNDLE_SECONDS,
     ).with_output_types(typehints.Tuple[bytes, str, bytes, str])
 
 
 class ClusterReader(UnboundedReader):
-    """Gives out what is there, and never waits: the engine does that between bundles."""
+    """Gives out what is there; a bundle that has nothing yet waits a while for its first record."""
 
     def __init__(self, source: FollowOnCluster, places: Mapping[str, Place]) -> None:
+        self._source = source
         self._drain = Path(source.job_folder) / DRAIN
         self._files = GrowingFiles(source.patterns, source.max_record_bytes, places)
         self._current: RawRecord | None = None
         self._found = float("-inf")  # when new files were looked for
         self._ended = False
+        self._given = False  # whether this bundle has a record
         self._arrived = 0.0
 
     def start(self) -> bool:
@@ -114,12 +121,18 @@ class ClusterReader(UnboundedReader):
 
     def advance(self) -> bool:
         """Whether there is another record."""
+        ends = time.monotonic() + (0.0 if self._given else self._source.wait_seconds)
         self._current = self._files.take()
-        if self._current is None and not self._ended:
+        while self._current is None and not self._ended:
             draining = self._drain.exists()
             self._look(draining)
             self._current = self._files.take()
             self._ended = draining and self._current is None
+            if time.monotonic() + self._source.poll_seconds > ends:
+                break
+            if self._current is None and not self._ended:
+                time.sleep(self._source.poll_seconds)
+        self._given = self._given or self._current is not None
         return self._current is not None
 
     def get_current(self) -> RawRecord:
@@ -133,6 +146,7 @@ class ClusterReader(UnboundedReader):
         return MAX_TIMESTAMP if self._ended else Timestamp(time.time() - OUT_OF_ORDER_SECONDS)
 
     def get_checkpoint_mark(self) -> PlacesMark:
+        self._given = False
         return PlacesMark(self._files.places)
 
     def _look(self, draining: bool) -> None:

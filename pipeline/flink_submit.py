@@ -20,7 +20,7 @@ from typing import Any, Final
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from models.errors import DeploymentError, UsageError
+from models.errors import DeploymentError, OutputError, UsageError
 from pipeline.cluster.cluster import forget_process, keep_process
 from pipeline.cluster.rest import FlinkRest
 from pipeline.cluster.settings import ClusterSettings
@@ -29,12 +29,14 @@ from pipeline.flink_job import build_flink, check_flink
 from pipeline.flink_source import DRAIN, POLL_SECONDS
 from pipeline.flink_steward import ADOPTED, BEAT, CONFIG, read_beat
 from pipeline.job import scorer_of
-from pipeline.output_folder import new_run_id
+from pipeline.output_folder import local_path, new_run_id, stream_path
+from pipeline.snapshots import take_snapshot
 
 _JOB: Final = "job.json"
 _READY_SECONDS: Final = 600.0
 _RUNNING_SECONDS: Final = 600.0
 _STOP_SECONDS: Final = 120.0
+_SAVEPOINT_ATTEMPTS: Final = 3
 #: Flink restores a savepoint by these names; more key groups than workers that there will ever be.
 _MAX_PARALLELISM: Final = 128
 ENDED: Final = ("FINISHED", "CANCELED", "FAILED")
@@ -139,8 +141,19 @@ def drain(settings: ClusterSettings, name: str, seconds: float = _STOP_SECONDS) 
         rest.cancel(job.flink_id)
         _await_ended(rest, job)
     forget_process(settings, _steward(name))
+    _fold_rest(job)
     if (state := job_state(rest, job.flink_id)) == "FAILED":
         raise DeploymentError(f"job {name} ended as {state}: {last_exception(rest, job.flink_id)}")
+
+
+def _fold_rest(job: FlinkJob) -> None:
+    """What the steward has not come to: it is killed where it does not end in time."""
+    output, deadline = local_path(job.output), time.monotonic() + _STOP_SECONDS
+    while list(stream_path(output, job.run_id).glob("*/*.shard")):
+        take_snapshot(output, job.run_id)
+        if time.monotonic() > deadline:
+            left = stream_path(output, job.run_id)
+            raise OutputError(f"lists are left in {left}: the next start of the job folds them")
 
 
 def _await_drained(rest: FlinkRest, job: FlinkJob, deadline: float) -> None:
@@ -163,11 +176,30 @@ def _await_drained(rest: FlinkRest, job: FlinkJob, deadline: float) -> None:
 def savepoint(settings: ClusterSettings, name: str) -> str:
     """Stops a job; returns the path of the savepoint that it resumes from."""
     job, rest = load_job(settings, name), FlinkRest(settings.rest)
-    path = rest.stop_with_savepoint(job.flink_id, settings.savepoints.as_uri(), _STOP_SECONDS)
+    path = _stopped(rest, job, settings.savepoints.as_uri())
     _await_ended(rest, job)
     forget_process(settings, _steward(name))
     _save(job_folder(settings, name), replace(job, savepoint=path))
     return path
+
+
+def _stopped(rest: FlinkRest, job: FlinkJob, folder: str) -> str:
+    """The savepoint; asked for again where a fault came between."""
+    deadline, attempts = time.monotonic() + _STOP_SECONDS, _SAVEPOINT_ATTEMPTS
+    while True:
+        while not _all_runs(rest.get(f"/jobs/{job.flink_id}")) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        try:
+            return rest.stop_with_savepoint(job.flink_id, folder, _STOP_SECONDS)
+        except DeploymentError:
+            attempts -= 1
+            if not attempts or job_state(rest, job.flink_id) in ENDED:
+                raise
+
+
+def _all_runs(told: dict[str, Any]) -> bool:
+    """Whether every part of a job runs, or there is no job any more."""
+    return told["state"] in ENDED or all(vertex["status"] == "RUNNING" for vertex in told["vertices"])
 
 
 def cancel(settings: ClusterSettings, name: str) -> None:
@@ -213,6 +245,11 @@ def last_exception(rest: FlinkRest, flink_id: str) -> str:
 def _beam_options(settings: ClusterSettings, plan: FlinkPlan, savepoint_path: str) -> list[str]:
     checkpoint = plan.checkpoint_millis or round(settings.checkpoint_seconds * 1000)
     options = [
+        # Or a step that waits for a slow model would hold up, at every checkpoint, all that it meets.
+        "--unaligned_checkpoint_enabled",
+        # Or what a bundle gives out that a checkpoint cuts short waits in the state for the next bundle or
+        # watermark; behind the last of both, when a job is drained, nothing ever fetches it.
+        "--finish_bundle_before_checkpointing",
         f"--job_endpoint=127.0.0.1:{settings.job_port}",
         f"--artifact_endpoint=127.0.0.1:{settings.artifact_port}",
         f"--job_name={plan.name}",

@@ -34,7 +34,14 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from models.errors import ERROR_CODES
 from models.pane import EventCopy, apply_pane, copy_of
-from models.records import MICROS_PER_SECOND, DeadLetter, Micros, ScoredFeedback
+from models.records import (
+    LATE_SCORE,
+    MICROS_PER_SECOND,
+    SCORE_FOLLOWS,
+    DeadLetter,
+    Micros,
+    ScoredFeedback,
+)
 from models.state import StateConfig, UserState
 from models.times import wall_clock
 from models.views import ViewPolicy
@@ -43,6 +50,9 @@ from transforms.live_store import live_store
 STAGE: Final = "update_state"
 _Pane: TypeAlias = tuple[str, tuple[int, list[bytes]]]  # user, (window end, encoded copies)
 _FOREVER: Final[Micros] = 1 << 62
+_NOBODY: Final = b"\x90"  # an empty list
+#: Scores that wait for their events, of one user.
+_MOST_EARLY: Final = 32
 #: Lateness is decided before windowing; Beam's own must never drop.
 _PANE_WINDOW: Final = cast(window.BoundedWindow, beam.DoFn.WindowParam)
 _BEAM_ALLOWED_LATENESS_SECONDS: Final = 100 * 365 * 86_400
@@ -308,23 +318,41 @@ class _JoinState(_JoinEndless):
 
     An event-time timer expires it after the TTL. The erasure register outlives that, or a
     replay would bring an erased user back; so does the clock, or versions would repeat.
+    A score that comes before its event, for they come by different ways, waits for it.
     """
 
     STATE = ReadModifyWriteStateSpec("user_state", BytesCoder())
+    EARLY = ReadModifyWriteStateSpec("early_scores", BytesCoder())
     EXPIRY = TimerSpec("expiry", TimeDomain.WATERMARK)
     _STORED = cast(ReadModifyWriteRuntimeState, beam.DoFn.StateParam(STATE))
+    _EARLY = cast(ReadModifyWriteRuntimeState, beam.DoFn.StateParam(EARLY))
     _EXPIRY = cast(RuntimeTimer, beam.DoFn.TimerParam(EXPIRY))
 
     def process(
         self,
         element: _Pane,
         stored: ReadModifyWriteRuntimeState = _STORED,
+        early: ReadModifyWriteRuntimeState = _EARLY,
         expiry: RuntimeTimer = _EXPIRY,
     ) -> Iterator[UserRefresh | TaggedOutput]:
-        yield from self._join_encoded(element, stored.read())
+        user_id, (window_end, copies) = element
+        meets = {EventCopy.decode(copy).phase for copy in copies} & {SCORE_FOLLOWS, LATE_SCORE}
+        waiting: list[bytes] = msgpack.unpackb(early.read() or _NOBODY) if meets else []
+        yield from self._join_encoded((user_id, (window_end, [*waiting, *copies])), stored.read())
         stored.write(self._state.encode())
+        if meets:
+            left = self._early_scores([*waiting, *copies])
+            if left or waiting:
+                early.write(msgpack.packb(left))
         if self._state.events:
             expiry.set(Timestamp(micros=max(self._state.events)[0] + self._config.ttl_micros))
+
+    def _early_scores(self, copies: Iterable[bytes]) -> list[bytes]:
+        """Those whose event does not stand yet; the newest, for some of these never will."""
+        late = [copy for copy in copies if EventCopy.decode(copy).phase == LATE_SCORE]
+        return [copy for copy in late if EventCopy.decode(copy).event.slot not in self._state.events][
+            -_MOST_EARLY:
+        ]
 
     @on_timer(EXPIRY)
     def expire(self, stored: ReadModifyWriteRuntimeState = _STORED) -> None:

@@ -10,6 +10,7 @@ whatever the broker's own say; a subscription by being given again what was not 
 from __future__ import annotations
 
 import secrets
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -43,6 +44,8 @@ from pipeline.reading import MAX_RECORD_BYTES
 _POLLED: Final = 1000
 #: A drain ends when nothing came for so long.
 _DRAIN_QUIET_SECONDS: Final = 2.0
+#: Where acknowledgements are late, it waits so long for them; what they miss comes again to the next job.
+_DRAIN_OWED_SECONDS: Final = 30.0
 
 
 class PulledMark(CheckpointMark):
@@ -87,6 +90,7 @@ class PulledSource(UnboundedSource):
     out_of_order_seconds: float = 60.0
     idle_seconds: float = 30.0
     wait_seconds: float = 0.0  # for the first message of a bundle
+    doubtful: bool = False  # whether the engine finalizes more than its checkpoint holds, see `Doubted`
     event_time: Callable[[bytes], Micros | None] = event_time_of
     partitions: tuple[int, ...] | None = None  # of this split
     name: str = field(default_factory=lambda: secrets.token_hex(8))  # unique to the split
@@ -118,7 +122,7 @@ class PulledSource(UnboundedSource):
 
 
 def read_pulled(
-    uri: str,
+    uri: str | SourceAddress,
     splits: int = 1,
     poll_seconds: float = 0.1,
     max_records_per_bundle: int = 2_000,
@@ -126,13 +130,14 @@ def read_pulled(
     drain_file: Path | None = None,
     wait_seconds: float = 0.0,
     max_record_bytes: int = MAX_RECORD_BYTES,
+    doubtful: bool = False,
 ) -> ReadFromUnboundedSource:
     """Pipeline -> endless PCollection[RawRecord]. Raises UsageError or DeploymentError for the URI.
 
-    An idle reader is asked again after `poll_seconds`; engines that do not wait between bundles
-    want 0 there and `wait_seconds` instead.
+    An idle reader is asked again after `poll_seconds`; engines that do not wait between bundles, or
+    that keep something of every bundle, want 0 there and `wait_seconds` instead.
     """
-    address = parse_source(uri)
+    address = parse_source(uri) if isinstance(uri, str) else uri
     make_source(address)
     source = PulledSource(
         address,
@@ -140,6 +145,7 @@ def read_pulled(
         str(drain_file.absolute()) if drain_file else "",
         max_record_bytes,
         wait_seconds=wait_seconds,
+        doubtful=doubtful,
     )
     return ReadFromUnboundedSource(
         source,
@@ -147,6 +153,30 @@ def read_pulled(
         max_records_per_bundle=max_records_per_bundle,
         max_read_time_seconds=max_bundle_seconds,
     ).with_output_types(typehints.Tuple[bytes, str, bytes, str])
+
+
+@dataclass
+class Doubted:
+    """Receipts that an engine calls checkpointed before they are.
+
+    Flink's portable runner finalizes, when a checkpoint is complete, every bundle that has ended by then,
+    also those that ended after it was taken. So what it tells is taken for true only when it tells of a
+    bundle that ended after that: then another checkpoint is complete, which holds them.
+    """
+
+    _told: list[list[str]] = field(default_factory=list)
+    _told_at: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def tell(self, given: list[str], ended: float, now: float) -> list[list[str]]:
+        """A bundle that gave these out and ended then was finalized now; returns what is true by that."""
+        with self._lock:
+            true: list[list[str]] = []
+            if ended > self._told_at:
+                true, self._told = self._told, []
+            self._told.append(given)
+            self._told_at = now
+            return true
 
 
 #: Split -> its reader in this process. An engine that goes back to a checkpoint makes a new reader and
@@ -168,6 +198,8 @@ class PulledReader(UnboundedReader):
         self._event_time: Micros = 0
         self._given: list[str] = []  # receipts since the last mark
         self._finalized: deque[list[str]] = deque()  # from the engine's thread
+        self._doubted = Doubted() if source.doubtful else None
+        self._owed = 0  # marks with receipts that are not finalized
         self._watermark = Watermark(source.out_of_order_seconds, source.idle_seconds, wall_clock())
         self._last_came = time.monotonic()
         self._ended = False
@@ -215,9 +247,10 @@ class PulledReader(UnboundedReader):
     def get_checkpoint_mark(self) -> PulledMark:
         """All that was given out."""
         given, self._given = self._given, []
+        self._owed += bool(given)
         self._marks += 1
-        name = f"{self._id}-{self._marks}"
-        return PulledMark(name, self._offsets, lambda: self._finalized.append(given))
+        name, ended = f"{self._id}-{self._marks}", time.monotonic()
+        return PulledMark(name, self._offsets, lambda: self._finalize(given, ended))
 
     def close(self) -> None:
         """Gives back what no complete checkpoint holds."""
@@ -228,20 +261,33 @@ class PulledReader(UnboundedReader):
             self._acknowledge(pull)
             pull.close()
 
+    def _finalize(self, given: list[str], ended: float) -> None:
+        if self._doubted is None:
+            self._finalized.append(given)
+        else:
+            self._finalized.extend(self._doubted.tell(given, ended, time.monotonic()))
+
     def _next(self) -> Received | None:
         if self._polled:
             return self._polled.popleft()
         if self._pull is None:
             raise RuntimeError("this reader was closed: another one reads its split")
         self._acknowledge(self._pull)
-        self._polled.extend(self._pull.poll(_POLLED, self._source.wait_seconds))
+        wait = 0.0 if self._given else self._source.wait_seconds  # what this bundle has is not held up
+        self._polled.extend(self._pull.poll(_POLLED, wait))
         if self._polled:
             self._last_came = time.monotonic()
             return self._polled.popleft()
-        quiet = time.monotonic() - self._last_came >= _DRAIN_QUIET_SECONDS
-        self._ended = bool(self._source.drain_file) and quiet and Path(self._source.drain_file).exists()
+        quiet = time.monotonic() - self._last_came
+        self._ended = (
+            quiet >= (_DRAIN_OWED_SECONDS if self._doubted and self._owed else _DRAIN_QUIET_SECONDS)
+            and bool(self._source.drain_file)
+            and Path(self._source.drain_file).exists()
+        )
         return None
 
     def _acknowledge(self, pull: PullSource) -> None:
         while self._finalized:
-            pull.commit(self._finalized.popleft())
+            given = self._finalized.popleft()
+            pull.commit(given)
+            self._owed -= bool(given)

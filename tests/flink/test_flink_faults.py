@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 from models.errors import DeploymentError, UsageError
 from pipeline.cluster.cluster import running_processes
 from pipeline.cluster.jars import fetch, find_java
+from pipeline.cluster.keeper import RUNNING
+from pipeline.cluster.processes import saved
 from pipeline.cluster.settings import ClusterSettings
 from pipeline.flink_submit import newest_state, savepoint
 from tests.flink.harness import (
@@ -98,6 +101,17 @@ def test_a_job_whose_cluster_went_down_resumes_from_its_last_checkpoint(
     cancel(settings, scenario.name)
     scenario.write(1.0)
     scenario.start(newest_state(settings, load_job(settings, scenario.name)))
+    scenario.finish()
+    assert_equals_oracle(scenario)
+
+
+def test_a_drain_folds_what_a_hung_steward_has_left(settings: ClusterSettings, tmp_path: Path) -> None:
+    scenario = Scenario(settings, tmp_path / "job", "hung", hard_log(14))
+    scenario.write(0.5)
+    scenario.start()
+    scenario.await_rows()
+    os.kill(saved(settings.root / RUNNING)["job-hung"].pid, signal.SIGSTOP)
+    scenario.write(1.0)
     scenario.finish()
     assert_equals_oracle(scenario)
 

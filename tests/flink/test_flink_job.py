@@ -30,7 +30,7 @@ from tests.pipeline.feedback_log import shop_log, write_log
 
 
 def reader(folder: Path, mark: PlacesMark | None = None) -> ClusterReader:
-    source = FollowOnCluster((str(folder / "in"),), str(folder))
+    source = FollowOnCluster((str(folder / "in"),), str(folder), wait_seconds=0.0)
     made = source.create_reader(None, mark)
     assert isinstance(made, ClusterReader)
     return made

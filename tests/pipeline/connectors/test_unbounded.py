@@ -15,7 +15,14 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.utils.timestamp import MAX_TIMESTAMP
 
 from pipeline.connectors.offsets import next_offsets
-from pipeline.connectors.unbounded import PulledMark, PulledMarkCoder, PulledReader, PulledSource, read_pulled
+from pipeline.connectors.unbounded import (
+    Doubted,
+    PulledMark,
+    PulledMarkCoder,
+    PulledReader,
+    PulledSource,
+    read_pulled,
+)
 from pipeline.connectors.uris import parse_source
 from tests.pipeline.connectors.services import Channel, KafkaService, opened, polled, quiet
 from tests.pipeline.live_runs import await_that
@@ -163,3 +170,13 @@ def test_a_subscription_is_split_into_pullers_of_their_own() -> None:
     parts = list(PulledSource(parse_source("pubsub://my-project/sub"), splits=3).split(20))
     assert len({part.name for part in parts if isinstance(part, PulledSource)}) == 3
     assert _reader(parts[0]).get_watermark() < MAX_TIMESTAMP
+
+
+def test_what_an_engine_finalizes_too_soon_is_believed_at_the_checkpoint_behind_it() -> None:
+    """Bundles a and b end before a checkpoint is complete, b after it was taken; c and d come later."""
+    doubted = Doubted()
+    assert doubted.tell(["a"], ended=1.0, now=3.0) == []
+    assert doubted.tell(["b"], ended=2.5, now=3.1) == [], "of the same checkpoint"
+    assert doubted.tell(["c"], ended=3.5, now=6.0) == [["a"], ["b"]]
+    assert doubted.tell(["d"], ended=5.9, now=6.1) == []
+    assert doubted.tell([], ended=7.0, now=9.0) == [["c"], ["d"]]

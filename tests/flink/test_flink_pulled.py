@@ -1,0 +1,137 @@
+"""Jobs that pull from a broker: acknowledged by checkpoints, nothing lost, a sink of the workers agrees."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from models.errors import DeploymentError
+from pipeline.cluster.jars import fetch, find_java
+from pipeline.cluster.settings import ClusterSettings
+from pipeline.flink_submit import savepoint
+from tests.flink.harness import Scenario, assert_equals_oracle, busy_task_manager, cluster, hard_log, kill
+from tests.oracle import current_lists
+from tests.pipeline.connectors.services import Channel, KafkaChannel, KafkaService, PubsubService
+
+pytestmark = [pytest.mark.flink]
+
+
+@pytest.fixture(scope="module")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaService]:
+    server = pytest.importorskip("tests.servers.kafka", reason="confluent-kafka is missing")
+    if reason := server.why_not():
+        pytest.skip(reason)
+    broker = server.KafkaServer(tmp_path_factory.mktemp("broker"))
+    broker.start()
+    yield KafkaService(broker)
+    broker.kill()
+
+
+@pytest.fixture(scope="module")
+def pubsub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PubsubService]:
+    server = pytest.importorskip("tests.servers.pubsub", reason="google-cloud-pubsub is missing")
+    if reason := server.why_not():
+        pytest.skip(reason)
+    started = server.PubsubServer(tmp_path_factory.mktemp("pubsub"))
+    started.start()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(server.EMULATOR_VARIABLE, started.address)
+        yield PubsubService(started)
+    started.kill()
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    server = pytest.importorskip("tests.servers.postgres")
+    pytest.importorskip("psycopg", reason="psycopg is missing")
+    if reason := server.why_not():
+        pytest.skip(reason)
+    with server.postgres_server() as running:
+        yield running.uri
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory, pubsub: PubsubService) -> Iterator[ClusterSettings]:
+    """Its workers know the Pub/Sub server by the environment."""
+    try:
+        find_java()
+        fetch(Path(os.path.expanduser("~/.cache/livelist/flink")), print)
+    except DeploymentError as error:
+        pytest.skip(f"Flink cannot be had here: {error}")
+    with cluster(tmp_path_factory.mktemp("cluster")) as running:
+        yield running
+
+
+def kill_while_it_reads(scenario: Scenario) -> None:
+    """First lists, a checkpoint, then a dead task manager in the middle of new messages."""
+    scenario.write(0.3)
+    scenario.start()
+    scenario.await_rows()
+    scenario.await_checkpoint()
+    before = scenario.rows("recommendations")
+    scenario.write(0.5)
+    kill(scenario.settings, busy_task_manager(scenario.settings))
+    scenario.write(0.7)
+    scenario.await_checkpoint()
+    scenario.await_rows(before)
+
+
+def pulled(settings: ClusterSettings, folder: Path, name: str, channel: Channel, *sinks: str) -> Scenario:
+    # What is no event has no position in a file to be told by.
+    events = [event for event in hard_log(5) if "user_id" in event and event["event_id"] != "no-user"]
+    return Scenario(settings, folder / name, name, events, {"parallelism": 2}, channel, sinks)
+
+
+def test_kafka_to_postgresql_loses_nothing_to_a_kill_and_a_savepoint(
+    settings: ClusterSettings, kafka: KafkaService, postgres: str, tmp_path: Path
+) -> None:
+    channel = kafka.channel(partitions=3)
+    scenario = pulled(settings, tmp_path, "kafka", channel, postgres)
+    kill_while_it_reads(scenario)
+    path = savepoint(settings, scenario.name)
+    committed = uncommitted(channel)
+    scenario.write(1.0)
+    scenario.start(path, parallelism=1)
+    scenario.finish()
+    assert_equals_oracle(scenario)
+    assert in_postgres(postgres) == {
+        (user, rank, item, round(score, 9)) for user, rank, item, score, _ in current_lists(scenario.output)
+    }
+    assert committed >= 0 and uncommitted(channel) == 0, "what is checkpointed is committed"
+
+
+def uncommitted(channel: KafkaChannel) -> int:
+    """Messages of the topic that the group has not committed."""
+    from confluent_kafka import Consumer, TopicPartition
+
+    consumer = Consumer({"bootstrap.servers": channel.server.address, "group.id": "livelist"})
+    try:
+        partitions = consumer.list_topics(channel.topic, 10).topics[channel.topic].partitions
+        places = consumer.committed([TopicPartition(channel.topic, part) for part in partitions], 10)
+        ends = [consumer.get_watermark_offsets(place, timeout=10)[1] for place in places]
+        return sum(end - max(0, place.offset) for end, place in zip(ends, places, strict=True))
+    finally:
+        consumer.close()
+
+
+def in_postgres(uri: str) -> set[tuple[str, int, str, float]]:
+    """The current lists that the workers wrote."""
+    import psycopg
+
+    with psycopg.connect(uri) as connection:
+        rows = connection.execute("SELECT user_id, rank, item_id, score FROM livelist.recommendations_latest")
+        return {(user, rank, item, round(score, 9)) for user, rank, item, score in rows}
+
+
+def test_pubsub_gives_again_what_no_checkpoint_held(
+    settings: ClusterSettings, pubsub: PubsubService, tmp_path: Path
+) -> None:
+    scenario = pulled(settings, tmp_path, "pubsub", pubsub.channel())
+    kill_while_it_reads(scenario)
+    scenario.write(1.0)
+    scenario.await_accounted()  # what a dead worker held comes again when its lease is over
+    scenario.finish()
+    assert_equals_oracle(scenario)

@@ -1,0 +1,66 @@
+"""Two speeds on a cluster: a model that takes five seconds a batch holds up no list, and loses no score."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from models.encoder.serving import shared_pool
+from models.errors import DeploymentError
+from pipeline.bench.freshness import quantiles, read_freshness
+from pipeline.bench.population import Population, append_at_rate
+from pipeline.cluster.jars import fetch, find_java
+from pipeline.cluster.settings import ClusterSettings
+from pipeline.job import scoring_step
+from tests.flink.harness import Scenario, assert_equals_oracle, busy_task_manager, cluster, kill
+from tests.flink.held_model import HOLD_SECONDS, HeldModel
+from tests.pipeline.feedback_log import ITEMS, shop_log
+
+pytestmark = [pytest.mark.flink]
+_SUSTAINED_SECONDS = float(os.environ.get("LIVELIST_SUSTAINED_SECONDS", "20"))
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterSettings]:
+    try:
+        find_java()
+        fetch(Path(os.path.expanduser("~/.cache/livelist/flink")), print)
+    except DeploymentError as error:
+        pytest.skip(f"Flink cannot be had here: {error}")
+    with cluster(tmp_path_factory.mktemp("cluster"), nice=0) as running:
+        yield running
+
+
+def test_a_held_model_holds_up_no_list_and_its_scores_follow(
+    settings: ClusterSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.flink_job.TextModelHandler", HeldModel)
+    scenario = Scenario(
+        settings, tmp_path / "job", "held", shop_log(), {"parallelism": 1}, options={"model": None}
+    )
+    scenario.write(1.0)
+    scenario.start()
+    scenario.await_rows()
+    scenario.await_checkpoint()
+    people, log = Population(100, ITEMS, texts=0.4), scenario.inputs / "population.jsonl"
+    append_at_rate(people, log, 20, 5)
+    began = time.time()
+    append_at_rate(people, log, 20, _SUSTAINED_SECONDS)
+    ended = time.time()
+    kill(settings, busy_task_manager(settings))  # while scores are on their way
+    append_at_rate(people, log, 20, 5)
+    scenario.await_checkpoint()
+    scenario.finish()
+    serving = scoring_step(scenario.config).serving()
+    assert serving is not None
+    scenario.scorer = shared_pool(serving).scorer
+    assert_equals_oracle(scenario)
+    fresh = read_freshness(scenario.output, began, ended - HOLD_SECONDS)
+    half, most, _ = quantiles(fresh.behaviour)
+    print(f"behaviour {quantiles(fresh.behaviour)} of {len(fresh.behaviour)}, texts {quantiles(fresh.texts)}")
+    assert half < HOLD_SECONDS / 2 and most < HOLD_SECONDS, "lists of behaviour waited for the model"
+    assert quantiles(fresh.texts)[0] > HOLD_SECONDS / 2, "the model was not held"
