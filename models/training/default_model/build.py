@@ -33,7 +33,7 @@ from models.training.default_model.fusion import Fusion, Sureness, fit_fusion, f
 from models.training.default_model.graph import fuse_ngrams
 from models.training.default_model.ngram_table import BUCKETS, fit_table, score_texts
 from models.training.default_model.phrases import made_up_texts
-from models.training.default_model.recipe import SEED, labelled, make_recipe, say, train
+from models.training.default_model.recipe import SEED, blend, labelled, make_recipe, say, train
 from models.training.device import default_device, has_bf16
 from models.training.evaluation import predict
 from models.training.network import Base, FeedbackModel
@@ -61,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not checkpoint.is_dir():
         recipe = make_recipe(examples, options.steps, options.run / "wanted.npz", options.start)
         train(recipe, options.run)
+        if options.start is not None:
+            blend(recipe.model, options.start)
         save_checkpoint(checkpoint, recipe.model, recipe.base)
     artefact = export(checkpoint, examples, present, options.output)
     say(f"{artefact.path}: {artefact.name} {artefact.version}, {artefact.size / 1e6:.1f} MB")

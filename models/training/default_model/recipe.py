@@ -25,7 +25,7 @@ from models.training.network import Base, FeedbackModel, embed_texts, load_base
 from models.training.settings import Settings
 from models.training.tasks import INTENSITY, SENTIMENT, Floats, LabelledTexts, Task
 from models.training.trainer import Trainer
-from models.training.vocabulary import split_embeddings
+from models.training.vocabulary import join_embeddings, split_embeddings
 
 CATEGORY: Final = "category"
 LABELS: Final = ("negative", "neutral", "positive")
@@ -41,6 +41,8 @@ REPEATS: Final[Mapping[str, float]] = {
 MOST_POSITIVE: Final = 2.0
 #: The rates of a run that goes on from trained weights, as a share of the first run's.
 CONTINUED_PACE: Final = 0.4
+#: The share of the weights of a run that went on in the model it leaves; the rest are the first run's.
+BLEND: Final = 0.75
 #: A set with two classes says little of the third; this much of its texts' target goes to neutral.
 NEUTRAL_SHARE: Final = 0.04
 
@@ -161,6 +163,19 @@ def sentiment_target(example: Example) -> Floats:
         target = (1 - NEUTRAL_SHARE) * target
         target[NEUTRAL] += NEUTRAL_SHARE
     return target
+
+
+def blend(model: FeedbackModel, start: Path, share: float = BLEND) -> None:
+    """Moves a model that went on from `start` back towards it, in place: each weight is `share` its own.
+
+    What the further texts taught stays, and most of what they cost elsewhere goes (Wortsman et al. 2022).
+    """
+    join_embeddings(model.encoder)
+    first = load_checkpoint(start)[0].state_dict()
+    weights = model.state_dict()
+    model.load_state_dict(
+        {k: first[k].lerp(v, share) if v.is_floating_point() else v for k, v in weights.items()}
+    )
 
 
 def wanted_embeddings(base: Base, examples: Sequence[Example], cache: Path) -> Floats:

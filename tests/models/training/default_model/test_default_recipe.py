@@ -45,7 +45,7 @@ from models.training.default_model.glossary import (  # noqa: E402
 from models.training.default_model.graph import fuse_ngrams, quantize_table  # noqa: E402
 from models.training.default_model.ngram_table import BUCKETS, fit_table, score_texts  # noqa: E402
 from models.training.default_model.phrases import clauses, made_up_texts  # noqa: E402
-from models.training.default_model.recipe import go_on_from, make_tasks, repeat, sentiment_target  # noqa: E402
+from models.training.default_model.recipe import blend, go_on_from, make_tasks, repeat, sentiment_target  # noqa: E402
 from models.training.network import Base, FeedbackModel, load_base  # noqa: E402
 from models.training.vocabulary import split_embeddings  # noqa: E402
 from tests.models.training.tiny import save_tiny_bert  # noqa: E402
@@ -250,6 +250,11 @@ def test_a_run_goes_on_from_its_own_checkpoint_and_from_no_other(tmp_path: Path)
     table = second.encoder.get_input_embeddings()
     assert len(table.new) == len(characters())
     assert not table.old.requires_grad
+    with torch.no_grad():
+        second.heads["sentiment"].bias.add_(1)
+    blend(second, tmp_path, 0.25)
+    moved = second(ids, mask).logits["sentiment"] - wanted
+    assert torch.allclose(moved, torch.full_like(moved, 0.25), atol=1e-5)
     other = FeedbackModel(base.encoder, make_tasks(("书籍", "水果")))
     with pytest.raises(DeploymentError, match="another vocabulary or other tasks"):
         go_on_from(tmp_path, other, base)
