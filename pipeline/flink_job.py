@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 import apache_beam as beam
 
@@ -28,6 +29,8 @@ from pipeline.output_folder import is_local
 from pipeline.snapshots import WriteStream
 from transforms.score_beside import ScoreBeside, TextsOf
 from transforms.score_feedback import ScoreFeedback, TextModelHandler
+
+_FEEDBACK: Final = "FollowFeedback"
 
 
 def check_flink(config: JobConfig) -> None:
@@ -97,7 +100,7 @@ class _Reading:
     def feedback(self) -> beam.PCollection[RawRecord]:
         """All inputs as one; a single one without a step more."""
         files, pulled = sorted_inputs(self.config)
-        sources = [self._follow("FollowFeedback", files)] if files else []
+        sources = [self._follow(_FEEDBACK, files)] if files else []
         addresses = [parse_source(uri) for uri in pulled]
         sources += [self._pull(f"PullFeedback{at}", each) for at, each in enumerate(addresses)]
         return _as_one(sources, "AllFeedback")
@@ -115,7 +118,7 @@ class _Reading:
     def _follow(self, name: str, files: Sequence[str]) -> beam.PCollection[RawRecord]:
         most_bytes = self.config.form.max_record_bytes
         return self.pipeline | name >> follow_on_cluster(
-            files, self.job_folder, most_bytes, self.poll_seconds
+            files, self.job_folder, most_bytes, self.poll_seconds, tells=name == _FEEDBACK
         )
 
     def _pull(self, name: str, address: SourceAddress) -> beam.PCollection[RawRecord]:

@@ -6,11 +6,14 @@ appears in that folder, what is there is read to its end, then the source ends, 
 
 from __future__ import annotations
 
+import json
+import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgpack
 from apache_beam import typehints
@@ -28,6 +31,8 @@ from pipeline.growing_files import GrowingFiles, Place, check_followed
 from pipeline.reading import MAX_RECORD_BYTES
 
 DRAIN: Final = "DRAIN"
+_PROGRESS: Final = "read.json"
+_TELL_SECONDS: Final = 1.0
 #: An idle reader rests so long between two looks.
 POLL_SECONDS: Final = 0.05
 #: A bundle without a record ends after so long. Checkpoints wait for it; and runners before Beam 2.76 keep
@@ -39,6 +44,29 @@ MAX_BUNDLE_RECORDS: Final = 2_000
 MAX_BUNDLE_SECONDS: Final = 0.5
 #: Timestamps are times of arrival; the watermark stays so far behind the wall clock.
 OUT_OF_ORDER_SECONDS: Final = 60.0
+
+
+class Progress(NamedTuple):
+    """How far the source has read; before what it has read is in a checkpoint."""
+
+    offsets: dict[str, int]  # path -> bytes of whole regions
+    moved: float  # when they last grew; seconds since 1970
+
+
+def write_progress(job_folder: Path, progress: Progress) -> None:
+    """Where `read_progress` finds it. What cannot be written is not told: reading goes on."""
+    partial = job_folder / f".{_PROGRESS}.{os.getpid()}"
+    with suppress(OSError):
+        partial.write_text(json.dumps(progress._asdict()))
+        os.replace(partial, job_folder / _PROGRESS)
+
+
+def read_progress(job_folder: Path) -> Progress:
+    """What the source told last; nothing where it has not begun."""
+    try:
+        return Progress(**json.loads((job_folder / _PROGRESS).read_text()))
+    except (OSError, ValueError, TypeError):
+        return Progress({}, 0.0)
 
 
 class PlacesMark(CheckpointMark):
@@ -72,6 +100,7 @@ class FollowOnCluster(UnboundedSource):
     max_record_bytes: int = MAX_RECORD_BYTES
     poll_seconds: float = POLL_SECONDS
     wait_seconds: float = IDLE_BUNDLE_SECONDS
+    tells: bool = False  # in the job's folder, how far it has read
 
     def split(self, desired_num_splits: int, options: object = None) -> Iterable[UnboundedSource]:
         return [self]
@@ -88,6 +117,7 @@ def follow_on_cluster(
     job_folder: Path,
     max_record_bytes: int = MAX_RECORD_BYTES,
     poll_seconds: float = POLL_SECONDS,
+    tells: bool = False,
 ) -> ReadFromUnboundedSource:
     """Pipeline -> endless PCollection[RawRecord] of JSON lines.
 
@@ -96,7 +126,7 @@ def follow_on_cluster(
     check_followed(patterns)
     whole = tuple(str(Path(pattern).absolute()) for pattern in patterns)
     return ReadFromUnboundedSource(
-        FollowOnCluster(whole, str(job_folder.absolute()), max_record_bytes, poll_seconds),
+        FollowOnCluster(whole, str(job_folder.absolute()), max_record_bytes, poll_seconds, tells=tells),
         poll_interval=0,
         max_records_per_bundle=MAX_BUNDLE_RECORDS,
         max_read_time_seconds=MAX_BUNDLE_SECONDS,
@@ -115,6 +145,8 @@ class ClusterReader(UnboundedReader):
         self._ended = False
         self._given = False  # whether this bundle has a record
         self._arrived = 0.0
+        self._progress = Progress({}, 0.0)
+        self._told = 0.0
 
     def start(self) -> bool:
         return self.advance()
@@ -147,7 +179,16 @@ class ClusterReader(UnboundedReader):
 
     def get_checkpoint_mark(self) -> PlacesMark:
         self._given = False
+        if self._source.tells and time.monotonic() - self._told > _TELL_SECONDS:
+            self._tell()
         return PlacesMark(self._files.places)
+
+    def _tell(self) -> None:
+        offsets = {path: place.offset for path, place in self._files.places.items()}
+        if offsets != self._progress.offsets:
+            self._progress = Progress(offsets, time.time())
+        self._told = time.monotonic()
+        write_progress(Path(self._source.job_folder), self._progress)
 
     def _look(self, draining: bool) -> None:
         now = time.monotonic()

@@ -30,8 +30,9 @@ class Facts:
     checkpoint_at: float | None
     checkpoint_bytes: int  # of the state in the newest
     checkpoint_failure: str  # why the newest attempt failed; empty: it did not
-    input_at: float | None  # newest input
+    read_at: float | None  # when the job last read something from files
     output_at: float | None  # newest rows
+    unread: int = 0  # bytes of whole lines in files that the job has not read
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +77,15 @@ def _without_checkpoints(facts: Facts) -> Health | None:
 
 
 def _stalled(facts: Facts) -> Health | None:
-    if facts.input_at is None or facts.now - max(facts.input_at, facts.started) <= PATIENCE_SECONDS:
+    moved = max(facts.read_at or 0.0, facts.started)
+    if (still := facts.now - moved) <= PATIENCE_SECONDS:
         return None
-    if facts.output_at is not None and facts.output_at >= facts.input_at:
+    if facts.unread:
+        what = f"{facts.unread:,} bytes of input wait, and nothing was read for {still:.0f} s"
+        return Health("stalled", f"{what}: take a savepoint and resume")
+    if facts.read_at is None or (facts.output_at is not None and facts.output_at >= facts.read_at):
         return None
-    waits = facts.now - facts.input_at
-    return Health("stalled", f"input of {waits:.0f} s ago has shown no output: take a savepoint and resume")
+    return Health("stalled", f"what was read {still:.0f} s ago shows no output: take a savepoint and resume")
 
 
 def _well(facts: Facts) -> Health:
@@ -93,7 +97,12 @@ def _well(facts: Facts) -> Health:
 
 
 def gather(
-    rest: FlinkRest, flink_id: str, now: float, input_at: float | None, output_at: float | None
+    rest: FlinkRest,
+    flink_id: str,
+    now: float,
+    read_at: float | None,
+    output_at: float | None,
+    unread: int = 0,
 ) -> Facts:
     """Asks Flink. Raises DeploymentError where it does not answer."""
     try:
@@ -101,7 +110,7 @@ def gather(
     except DeploymentError as error:
         if " 404 " not in str(error):
             raise
-        return Facts(now, "UNKNOWN", now, 0, "", None, 0, None, 0, "", input_at, output_at)
+        return Facts(now, "UNKNOWN", now, 0, "", None, 0, None, 0, "", read_at, output_at)
     failure, failed_at = _last_failure(rest.get(f"/jobs/{flink_id}/exceptions?maxExceptions=1"))
     told = rest.get(f"/jobs/{flink_id}/checkpoints")
     newest = (told.get("latest") or {}).get("completed") or {}
@@ -116,8 +125,9 @@ def gather(
         _seconds(newest.get("latest_ack_timestamp")),
         int(newest.get("state_size", 0)),
         _checkpoint_failure(told),
-        input_at,
+        read_at,
         output_at,
+        unread,
     )
 
 

@@ -21,7 +21,15 @@ from pipeline.config import JobConfig
 from pipeline.endless import sorted_inputs
 from pipeline.flink_index import learn_from_log, log_bytes
 from pipeline.flink_job import check_flink
-from pipeline.flink_source import DRAIN, ClusterReader, FollowOnCluster, PlacesMark, PlacesMarkCoder
+from pipeline.flink_source import (
+    DRAIN,
+    ClusterReader,
+    FollowOnCluster,
+    PlacesMark,
+    PlacesMarkCoder,
+    read_progress,
+)
+from pipeline.flink_status import unread_bytes
 from pipeline.flink_submit import FlinkJob, FlinkPlan, newest_state
 from pipeline.growing_files import Place
 from pipeline.reading import InputFormat
@@ -79,6 +87,22 @@ def test_a_drain_reads_all_that_is_there_then_ends(log: Path) -> None:
     (log.parents[1] / DRAIN).touch()
     assert len(lines(draining)) == 20
     assert draining.get_watermark() == MAX_TIMESTAMP
+
+
+def test_what_a_reader_has_not_read_is_told_in_bytes_of_whole_lines(log: Path) -> None:
+    folder = log.parents[1]
+    job = FlinkJob(FlinkPlan(), "run", "id", str(folder), (str(log.parent),), 0.0)
+    assert unread_bytes(job, read_progress(folder)) == log.stat().st_size
+    telling = ClusterReader(
+        FollowOnCluster((str(log.parent),), str(folder), wait_seconds=0.0, tells=True), {}
+    )
+    lines(telling)
+    telling.get_checkpoint_mark()
+    told = read_progress(folder)
+    assert unread_bytes(job, told) == 0 and told.moved > 0
+    with log.open("a") as file:
+        file.write('{"n": 20}\n{"n": 2')
+    assert unread_bytes(job, told) == len('{"n": 20}\n'), "a line without its end is no input yet"
 
 
 @given(st.dictionaries(st.text(min_size=1), st.integers(0, 1 << 60), max_size=5))

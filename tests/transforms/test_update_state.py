@@ -62,7 +62,7 @@ def test_a_score_waits_for_its_event_in_whatever_order_they_come(order: tuple[st
         join = _JoinState(StateConfig(), ViewPolicy(), None)
         join.start_bundle()
         pane = ("ann", (0, [copy_of(COPIES[name], 5).encode()]))
-        for told in join.process(pane, stored, early, NoTimer()):  # type: ignore[arg-type]
+        for told in join.process(pane, stored, early, NoTimer()):
             if isinstance(told, TaggedOutput) and told.tag == "accepted":
                 accepted += [(copy.event_id, copy.phase) for copy in told.value[1]]
     state = UserState.decode(stored.value or b"")
