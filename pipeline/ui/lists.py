@@ -46,7 +46,7 @@ def recent_users(tables: Tables, limit: int) -> Json:
     """Users whose lists were made last, the newest first."""
     users = _directory(tables)
     order = [("refreshed", "descending"), ("user_id", "ascending")]
-    newest = users.take(pc.select_k_unstable(users, k=min(limit, len(users)), sort_keys=order))
+    newest = users.take(pc.select_k_unstable(users, k=limit, sort_keys=order)) if len(users) else users
     return _users(newest, matching=len(users), total=len(users))
 
 

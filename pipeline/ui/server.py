@@ -12,6 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
+import pyarrow as pa
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -21,6 +22,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.text import pseudonym
+from pipeline.cli.parsing import one_line
 from pipeline.ui import lists
 from pipeline.ui.overview import overview, standing
 from pipeline.ui.tables import Tables
@@ -128,7 +130,12 @@ def make_app(
             Route("/healthz", health),
         ],
         middleware=[Middleware(_Headers), Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))],
-        exception_handlers={_Refused: _refuse, 404: _not_found},
+        exception_handlers={
+            _Refused: _refuse,
+            404: _not_found,
+            OSError: _unreadable,
+            pa.ArrowInvalid: _unreadable,
+        },
     )
 
 
@@ -218,6 +225,11 @@ async def _changes(tables: Tables, stopping: Callable[[], bool]) -> AsyncIterato
 async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, _Refused)
     return JSONResponse(error.content, error.status)
+
+
+async def _unreadable(request: Request, error: Exception) -> Response:
+    told = {"error": "unreadable_tables", "message": f"a table cannot be read: {one_line(error)}"}
+    return JSONResponse(told, 500)
 
 
 async def _not_found(request: Request, error: Exception) -> Response:
