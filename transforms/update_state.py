@@ -42,7 +42,7 @@ from models.records import (
     Micros,
     ScoredFeedback,
 )
-from models.state import StateConfig, UserState
+from models.state import CompactEvent, StateConfig, UserState, precedence
 from models.times import wall_clock
 from models.views import ViewPolicy
 from transforms.live_store import live_store
@@ -348,11 +348,13 @@ class _JoinState(_JoinEndless):
             expiry.set(Timestamp(micros=max(self._state.events)[0] + self._config.ttl_micros))
 
     def _early_scores(self, copies: Iterable[bytes]) -> list[bytes]:
-        """Those whose event does not stand yet; the newest, for some of these never will."""
+        """Those whose event, or its revision, does not stand yet; the newest, for some never will."""
         late = [copy for copy in copies if EventCopy.decode(copy).phase == LATE_SCORE]
-        return [copy for copy in late if EventCopy.decode(copy).event.slot not in self._state.events][
-            -_MOST_EARLY:
-        ]
+        return [copy for copy in late if self._is_awaited(EventCopy.decode(copy).event)][-_MOST_EARLY:]
+
+    def _is_awaited(self, event: CompactEvent) -> bool:
+        standing = self._state.events.get(event.slot)
+        return standing is None or precedence(standing)[:3] < precedence(event)[:3]
 
     @on_timer(EXPIRY)
     def expire(self, stored: ReadModifyWriteRuntimeState = _STORED) -> None:

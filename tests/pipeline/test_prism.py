@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -13,11 +15,11 @@ from models.errors import DeploymentError, UsageError
 from models.ranking.index import read_pointer
 from pipeline.cli.main import main
 from pipeline.config import JobConfig
-from pipeline.job import scorer_of
 from pipeline.prism_run import check_prism, prism_found, run_prism
 from tests.oracle import current_lists, expected_lists
 from tests.pipeline.feedback_log import lists_found, run, shop_log, write_log
 from tests.pipeline.live_runs import await_that
+from transforms.score_feedback import ScoreFeedback
 
 _DRAIN_SECONDS = 180.0
 
@@ -56,30 +58,20 @@ def test_an_endless_job_on_prism_drains_to_the_lists_of_the_oracle(prism: str, t
     index = read_pointer(output)
     assert index is not None
     write_log(folder / "a.jsonl", events[:100])
-    asked, failed = threading.Event(), list[BaseException]()
-    config = JobConfig(
-        inputs=(str(folder),), output=str(output), k=5, threads=1,
-        snapshot_every_seconds=0.5, reindex_every_seconds=0,
-    )  # fmt: skip
-    options = PipelineOptions(["--runner=PrismRunner", "--streaming", f"--prism_location={prism}"])
-
-    def job() -> None:
+    flags = [f"--input={folder}", f"--output={output}", "--k=5", "--threads=1", "--reindex_every_seconds=0"]
+    engine = ["--runner=PrismRunner", f"--prism_location={prism}", "--snapshot_every_seconds=0.5"]
+    command = [sys.executable, "-m", "pipeline.cli.main", "run", "--streaming", *flags, *engine]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as job:
         try:
-            run_prism(config, options, asked)
-        except BaseException as error:
-            failed.append(error)
-
-    running = threading.Thread(target=job)
-    running.start()
-    try:
-        await_that(lambda: failed or 50 < accepted(output) <= 100)
-        write_log(folder / "b.jsonl", events[100:])
-        await_that(lambda: failed or accepted(output) > 105)
-    finally:
-        asked.set()
-        running.join(_DRAIN_SECONDS)
-    assert not failed and not running.is_alive()
-    scorer = scorer_of(config).load()
+            await_that(lambda: job.poll() is not None or 50 < accepted(output) <= 100)
+            write_log(folder / "b.jsonl", events[100:])
+            await_that(lambda: job.poll() is not None or accepted(output) > 105)
+        finally:
+            job.terminate()
+            told, complaints = job.communicate(timeout=_DRAIN_SECONDS)
+    assert job.returncode == 0, complaints
+    assert told.startswith(f"drained; tables in {output}")
+    scorer = ScoreFeedback(threads=1).load()
     assert scorer is not None
     assert current_lists(output) == expected_lists(index, [whole], 5, scorer.scorer)
 

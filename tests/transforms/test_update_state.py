@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -69,3 +70,24 @@ def test_a_score_waits_for_its_event_in_whatever_order_they_come(order: tuple[st
     scores = {slot[1]: kept.score is not None for slot, kept in state.events.items()}
     assert scores == {"e1": True, "e2": False}
     assert sorted(accepted) == [("e1", LATE_SCORE), ("e1", SCORE_FOLLOWS), ("e2", FINAL)]
+
+
+REVISED = replace(event(1, True), revision=1, text="the zipper broke after a day")
+EDITED = {
+    "words": COPIES["words"],
+    "score": COPIES["score"],
+    "edited": ScoredFeedback(REVISED, None, SCORE_FOLLOWS),
+    "score of the edited": ScoredFeedback(REVISED, replace(SCORE, polarity=-0.9), LATE_SCORE),
+}
+
+
+@pytest.mark.parametrize("order", list(permutations(EDITED)))
+def test_the_score_of_an_edit_waits_while_what_was_said_before_stands(order: tuple[str, ...]) -> None:
+    stored, early = Kept(), Kept()
+    for name in order:
+        join = _JoinState(StateConfig(), ViewPolicy(), None)
+        join.start_bundle()
+        list(join.process(("ann", (0, [copy_of(EDITED[name], 5).encode()])), stored, early, NoTimer()))
+    (standing,) = UserState.decode(stored.value or b"").events.values()
+    expected = copy_of(EDITED["score of the edited"], 5).event
+    assert (standing.revision, standing.score) == (1, expected.score)
