@@ -20,6 +20,7 @@ from typing import Final, cast
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from models.accounting import Accounting
+from models.canary import in_words
 from models.encoder.serving import Refusal
 from models.errors import UsageError
 from models.ranking.index import read_pointer
@@ -78,6 +79,7 @@ class LiveReport:
     failed_rebuilds: int
     freshness: tuple[float, ...] | None  # seconds from arrival to list, at most: p50, p95, p99
     unfinished: tuple[str, ...]  # files whose last line had no end, which was not read
+    canary: tuple[str, ...]  # of each pair of models that were compared, one line
     index: Path | None
     seconds: float
 
@@ -199,7 +201,8 @@ def run_live(
             if puller.error is not None:
                 raise puller.error
         waiting = take_waiting(run_id)
-        accounting = tables.close_books(waiting)
+        checks = [] if run.lane is None else run.lane.canary.rows()
+        accounting = tables.close_books(waiting, checks)
         for feeder in run.feeders:
             feeder.drain(_SINK_SECONDS)
         return LiveReport(
@@ -213,6 +216,7 @@ def run_live(
             failed_rebuilds=indexer.failures,
             freshness=run.state.freshness.recent_quantiles(),
             unfinished=run.state.unfinished,
+            canary=tuple(in_words((row.check, row.value) for row in checks)),
             index=read_pointer(output),
             seconds=time.monotonic() - started,
         )
@@ -328,11 +332,6 @@ def check_live(config: JobConfig) -> None:
         raise UsageError("--emit_history is for bounded runs; an endless one keeps every list that it makes")
     if config.now is not None:
         raise UsageError("--now is for bounded runs; an endless one ranks as of the newest feedback")
-    if config.allowed_lateness_seconds is not None:
-        raise UsageError(
-            "--allowed_lateness_seconds does not go with --streaming yet: it starts by reading the whole "
-            "log, where all is late by the wall clock"
-        )
     for uri in streams_of(config):
         parse_source(uri)
     for uri in config.sinks:

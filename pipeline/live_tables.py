@@ -123,19 +123,19 @@ class LiveTables(AbstractContextManager["LiveTables"]):
             checkpoint = self._snapshot()
             return None if checkpoint is None else hold(checkpoint)
 
-    def close_books(self, waiting: Sequence[TopK]) -> Accounting:
-        """The end of a drain: lists that were held back, the sums, the last snapshot. Raises OutputError."""
+    def close_books(self, waiting: Sequence[TopK], checks: Sequence[QualityRow] = ()) -> Accounting:
+        """The end of a drain: lists held back, sums, `checks`, the last snapshot. Raises OutputError."""
         self._end_thread()
         if self.error is not None:
             raise self.error
         with self._lock:
-            return self._close(self._state.picture(), waiting)
+            return self._close(self._state.picture(), waiting, checks)
 
-    def _close(self, done: Done, waiting: Sequence[TopK]) -> Accounting:
+    def _close(self, done: Done, waiting: Sequence[TopK], checks: Sequence[QualityRow]) -> Accounting:
         accounting = Accounting(done.books)
         if waiting:
             self._leave("recommendations", waiting, done.bundle)
-        self._leave("quality", accounting.rows(), done.bundle)
+        self._leave("quality", [*accounting.rows(), *checks], done.bundle)
         self._write_down(self._capture(done, self._mode == "replace"))
         return accounting
 

@@ -24,6 +24,7 @@ from transforms.describe_accepted import DescribeAccepted
 from transforms.measure_quality import MeasureQuality
 from transforms.rank_top_k import RankLive, RankTopK
 from transforms.suppress_unchanged import SuppressUnchanged
+from transforms.tell_canary import TellCanary
 from transforms.update_state import UpdateUserState, UserRefresh
 
 
@@ -76,13 +77,14 @@ def build_recommender(
     told = accepted | "AggregateTrends" >> AggregateTrends(config.trend_window_seconds)
     failed = scored.dead_letters | "CountFailed" >> beam.Map(_count_dead_letter)
     checks = accepted | "MeasureQuality" >> MeasureQuality(index, config.trend_window_seconds)
+    compared = scored.comparisons | "TellCanary" >> TellCanary()
     books = (*accounting, failed, joined.accounting) | "AccountForInput" >> AccountForInput()
     return {
         "recommendations": lists,
         "scored_feedback": accepted,
         "trends": told.trends,
         "alerts": told.alerts,
-        "quality": (books, checks) | "AllQuality" >> beam.Flatten(),
+        "quality": (books, checks, compared) | "AllQuality" >> beam.Flatten(),
         "dead_letters": scored.dead_letters,
         "quarantine": joined.quarantine,
     }

@@ -63,13 +63,18 @@ def nearest_users(output: str, user_id: str, count: int = 3) -> list[str]:
 
 def read_accounting(output: str) -> Accounting:
     """The books of the run that was published last. Raises InputError when there are no tables."""
-    # Rows with a window are of a part of an endless run.
-    wanted = pc.starts_with(pc.field("check"), CHECK_PREFIX) & pc.field("window_start").is_null()
+    return from_rows(read_checks(output, CHECK_PREFIX))
+
+
+def read_checks(output: str, prefix: str) -> list[tuple[str, float]]:
+    """(check, value) of the run that was published last, over all of it. Raises InputError."""
+    # Rows with a window are of a part of an endless run, or of event time.
+    wanted = pc.starts_with(pc.field("check"), prefix) & pc.field("window_start").is_null()
     published = last_published(output)
     if published is not None:
         wanted &= pc.field("run_id") == published.run_id
     rows = read_table(output, "quality", wanted)
-    return from_rows(zip(rows["check"].to_pylist(), rows["value"].to_pylist(), strict=True))
+    return list(zip(rows["check"].to_pylist(), rows["value"].to_pylist(), strict=True))
 
 
 def last_published(output: str) -> Published | None:

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Final, Protocol
 
 from models.adapters.base import RawRecord
+from models.canary import CanarySum
 from models.encoder.scorer import ScoringResult
 from models.encoder.serving import Refusal, Served
 from models.ingest import clean_or_reject, parse_or_reject
@@ -71,6 +72,7 @@ class TextLane(AbstractContextManager["TextLane"]):
         self._finished = 0  # the bundle up to which all is scored and handed over
         self.texts = 0
         self.seconds = 0.0  # in the encoder
+        self.canary = CanarySum()
         queue.cursor = log.places
 
     def __enter__(self) -> TextLane:
@@ -140,6 +142,7 @@ class TextLane(AbstractContextManager["TextLane"]):
                 continue
             self.texts += len(batch)
             self.seconds += time.monotonic() - began
+            self.canary.add(CanarySum.of_batch((event.text or "" for event in batch), served))
             for refusal in served.refusals:
                 self._refused(refusal)
             return served.results

@@ -11,6 +11,7 @@ from apache_beam import typehints
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 from apache_beam.pvalue import DoOutputsTuple, TaggedOutput
 
+from models.canary import CanarySum
 from models.encoder.scorer import ScoringFailure, ScoringResult
 from models.encoder.serving import SHIPPED, ScorerPool, ServingConfig, shared_pool
 from models.encoder.session import CPU_PROVIDERS
@@ -27,15 +28,18 @@ STAGE: Final = "score"
 BATCH_EVENTS: Final = 1024
 
 ScoredEvent = tuple[FeedbackEvent, ScoringResult | None]
+#: What the comparison with a canary came to, which goes beside the events.
+CanaryTold = tuple[None, CanarySum]
 
 
 @dataclass
 class ScoreFeedback(beam.PTransform):
-    """PCollection[FeedbackEvent] -> scored, text_vectors, dead_letters.
+    """PCollection[FeedbackEvent] -> scored, text_vectors, comparisons, dead_letters.
 
     `scored` are ScoredFeedback, without a score where there is no text; `text_vectors` are (text hash,
-    model version, unit embedding as float16 bytes), each text once a bundle; `dead_letters` are the
-    events whose text could not be scored, alone. A `model_path` of None scores nothing: every event
+    model version, unit embedding as float16 bytes), each text once a bundle; `comparisons` are
+    CanarySum of batches, none without a canary; `dead_letters` are the events whose text could not be
+    scored, alone. A `model_path` of None scores nothing: every event
     passes; "default" is the model that ships with the project, wherever a worker has it installed; a folder
     with a pointer file is looked at every `poll_seconds`, between batches, for a newer artefact.
     `topics_path` None takes the packaged catalogue, `threads` 0 one thread a core. `canary_model` reads
@@ -72,9 +76,10 @@ class ScoreFeedback(beam.PTransform):
         if config is None:
             read = events | "WithoutModel" >> beam.Map(without_score)
         else:
-            read = events | "RunEncoder" >> RunInference(TextModelHandler(config))
+            handler = TextModelHandler(config, tells_canary=config.canary_model is not None)
+            read = events | "RunEncoder" >> RunInference(handler)
         return read | "SplitResults" >> beam.ParDo(_SplitResults()).with_outputs(
-            "text_vectors", "dead_letters", main="scored"
+            "text_vectors", "comparisons", "dead_letters", main="scored"
         )
 
 
@@ -87,11 +92,13 @@ class TextModelHandler(ModelHandler[FeedbackEvent, ScoredEvent, ScorerPool]):
     """The encoder behind RunInference: events in, the same events with their text's result out.
 
     Events without text pass untouched: keeping them in the batch is cheaper than a branch of the job.
+    With `tells_canary` what a batch's comparison came to follows its events, without an event.
     """
 
-    def __init__(self, config: ServingConfig) -> None:
+    def __init__(self, config: ServingConfig, tells_canary: bool = False) -> None:
         super().__init__()
         self._config = config
+        self._tells_canary = tells_canary
 
     def load_model(self) -> ScorerPool:
         """The process's scorers; some runners ask again for every bundle."""
@@ -102,7 +109,7 @@ class TextModelHandler(ModelHandler[FeedbackEvent, ScoredEvent, ScorerPool]):
         batch: Sequence[FeedbackEvent],
         model: ScorerPool,
         inference_args: Mapping[str, object] | None = None,
-    ) -> Iterable[ScoredEvent]:
+    ) -> Iterable[ScoredEvent | CanaryTold]:
         """Scores the texts of a batch, all by one model version; a text that cannot be scored fails alone."""
         texts = [event.text for event in batch if event.text is not None]
         if not texts:
@@ -110,7 +117,12 @@ class TextModelHandler(ModelHandler[FeedbackEvent, ScoredEvent, ScorerPool]):
         served = model.score(texts)
         record_batch(served)
         remaining = iter(served.results)
-        return [(event, None if event.text is None else next(remaining)) for event in batch]
+        scored: list[ScoredEvent | CanaryTold] = [
+            (event, None if event.text is None else next(remaining)) for event in batch
+        ]
+        if self._tells_canary:
+            scored.append((None, CanarySum.of_batch(texts, served)))
+        return scored
 
     def batch_elements_kwargs(self) -> Mapping[str, int]:
         """A fixed size: a growing one would begin with batches too small to find repeats in."""
@@ -135,8 +147,11 @@ class _SplitResults(beam.DoFn):
     def start_bundle(self) -> None:
         self._told = set()
 
-    def process(self, scored: ScoredEvent) -> Iterable[ScoredFeedback | TaggedOutput]:
+    def process(self, scored: ScoredEvent | CanaryTold) -> Iterable[ScoredFeedback | TaggedOutput]:
+        if isinstance(scored[1], CanarySum):
+            return (TaggedOutput("comparisons", scored[1]),)
         event, result = scored
+        assert event is not None
         if result is None or event.text is None:
             return (ScoredFeedback(event),)
         if isinstance(result, ScoringFailure):

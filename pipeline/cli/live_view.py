@@ -121,6 +121,8 @@ def print_live_report(report: LiveReport, console: Console) -> None:
     if report.freshness is not None:
         p50, p95, p99 = report.freshness
         say((f"from arrival to list at most {p50:.2f} s (half), {p95:.2f} s (95%), {p99:.2f} s (99%)", "dim"))
+    for line in report.canary:
+        say(line)
     for path in report.unfinished:
         say(f"{path}: its last line has no end yet and was not read")
     if report.failed_snapshots or report.failed_rebuilds:

@@ -34,6 +34,8 @@ def print_report(report: RunReport, console: Console) -> None:
     console.print(Text.assemble(took, ", tables in ", (report.output, "bold")), soft_wrap=True)
     if catalogue := accounting.catalogue_line():
         console.print(Text(catalogue), soft_wrap=True)
+    for line in _canary(report):
+        console.print(Text(line), soft_wrap=True)
     rows = ", ".join(f"{table} {count:,}" for table, count in report.rows.items() if count)
     console.print(Text(f"rows: {rows}", "dim"), soft_wrap=True)
 
@@ -50,6 +52,14 @@ def _lists(report: RunReport) -> str:
     if hindsight:
         told += f", {hindsight:,} in hindsight"
     return told + (f", {tombstones:,} tombstone{'s' * (tombstones > 1)}" if tombstones else "")
+
+
+def _canary(report: RunReport) -> list[str]:
+    """What the canary's scores came to, by the table of checks."""
+    from models.canary import PREFIX, in_words
+    from pipeline.tables_reader import read_checks
+
+    return in_words(read_checks(report.output, PREFIX))
 
 
 def _nothing_accepted(accounting: Accounting) -> str:

@@ -8,7 +8,7 @@ from typing import Final
 
 from models.encoder.serving import ScorerPool
 from models.records import FeedbackEvent
-from transforms.score_feedback import ScoredEvent, TextModelHandler
+from transforms.score_feedback import CanaryTold, ScoredEvent, TextModelHandler
 
 HOLD_SECONDS: Final = 5.0
 
@@ -21,6 +21,6 @@ class HeldModel(TextModelHandler):
         batch: Sequence[FeedbackEvent],
         model: ScorerPool,
         inference_args: Mapping[str, object] | None = None,
-    ) -> Iterable[ScoredEvent]:
+    ) -> Iterable[ScoredEvent | CanaryTold]:
         time.sleep(HOLD_SECONDS)
         return super().run_inference(batch, model, inference_args)
