@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from typing import Any, Final
 
 from models.errors import DeploymentError
 
 _TIMEOUT_SECONDS: Final = 10.0
+_PYTHON_TRACE: Final = "Traceback (most recent call last):"
+_PYTHON_EXCEPTION: Final = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit)\b")
 _END_OF_TIME: Final = 2**63 - 1  # Flink's last watermark
 
 
@@ -95,8 +99,22 @@ class FlinkRest:
 
 
 def root_cause(trace: str) -> str:
-    """The innermost message of a Java stack trace, on one line."""
+    """The innermost message of a stack trace, of Java or of a Python worker's in one, on one line."""
     lines = [line.strip() for line in trace.replace("\\n", "\n").splitlines() if line.strip()]
     causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
     told = causes[-1] if causes else (lines[0] if lines else "no reason given")
+    if told.endswith(_PYTHON_TRACE):
+        told = _python_cause(lines) or told
     return told[:400]
+
+
+def _python_cause(lines: Sequence[str]) -> str:
+    """The exception that ends the last Python traceback, before Java's frames go on."""
+    begin = max(number for number, line in enumerate(lines) if line.endswith(_PYTHON_TRACE))
+    found = ""
+    for line in lines[begin + 1 :]:
+        if line.startswith(("at ", "... ")):
+            break
+        if _PYTHON_EXCEPTION.match(line):
+            found = line
+    return found

@@ -3,8 +3,10 @@
     python -m tests.benchmarks.bench_flink --rate 100 --seconds 60 --parallelism 1 2
 
 Events of a Zipf-distributed population come at a steady rate, each stamped with the moment at which it is
-written to the log; `lists` are events that a written list shows, their age is from event to row. Needs
-Java and Maven. The named alternative is parallelism 1 with bundles of 500 ms, in the same run.
+written to the log; `lists` are events that a written list shows, their age is from event to row. Then as
+many events as --backlog says lie there at once, and the time until all are in the tables is the
+throughput. Needs Java and Maven. The named alternative is parallelism 1 with bundles of 500 ms, in the
+same run.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from models.records import MICROS_PER_SECOND
 from pipeline.bench.freshness import quantiles, read_freshness
 from pipeline.bench.population import Population, append_at_rate
 from pipeline.cluster.settings import ClusterSettings
+from pipeline.flink_source import POLL_SECONDS
 from pipeline.flink_submit import cancel
 from tests.flink.harness import Scenario, cluster
 from tests.pipeline.feedback_log import ITEMS, shop_log
@@ -32,6 +35,7 @@ from tests.pipeline.feedback_log import ITEMS, shop_log
 USERS: Final = 10_000
 _WARM_SECONDS: Final = 15.0  # not counted: processes start, caches fill
 _SETTLE_SECONDS: Final = 10.0
+_MOST_SECONDS: Final = 300.0
 
 
 @dataclass(frozen=True)
@@ -83,11 +87,43 @@ def measure(
     return Measured(what, sent, counted, len(ages), ages, facts.checkpoint_bytes / 1e6, os.getloadavg()[0])
 
 
+def throughput(settings: ClusterSettings, folder: Path, events: int, **plan: object) -> float:
+    """Events a second, while a backlog is read that was written at once; a job that runs already."""
+    scenario = Scenario(settings, folder, "bench", shop_log(), plan)
+    scenario.write(1.0)
+    scenario.start()
+    scenario.await_rows()
+    people, before = Population(USERS, ITEMS, texts=0.0), scenario.rows("scored_feedback")
+    partial = folder / "backlog"
+    partial.write_bytes(b"".join(people.line() for _ in range(events)))
+    began = time.monotonic()
+    partial.rename(scenario.inputs / "population.jsonl")
+    while scenario.rows("scored_feedback") - before < events and time.monotonic() - began < _MOST_SECONDS:
+        time.sleep(0.1)
+    took, done = time.monotonic() - began, scenario.rows("scored_feedback") - before
+    cancel(settings, scenario.name)
+    return done / took
+
+
 def accepted_between(output: Path, begin: float, end: float) -> int:
     """Events of that time that had an effect by now."""
     times = pq.read_table(output / "scored_feedback", columns=["event_time"])["event_time"].cast("int64")
     seconds = (micros / MICROS_PER_SECOND for micros in times.to_pylist())
     return sum(begin <= second < end for second in seconds)
+
+
+def tell_throughput(settings: ClusterSettings, folder: Path, args: argparse.Namespace) -> None:
+    """A line for every parallelism, with its ratio to the first."""
+    first = 0.0
+    for parallel in args.parallelism:
+        where = folder / f"backlog-{parallel}"
+        rate = throughput(settings, where, args.backlog, parallelism=parallel)
+        first = first or rate
+        print(
+            f"parallelism {parallel}: a backlog of {args.backlog:,} events at {rate:,.0f}/s "
+            f"({rate / first:.2f} of the first; load {os.getloadavg()[0]:.1f})",
+            flush=True,
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -99,7 +135,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="of each run (default: %(default)s)")
     parser.add_argument("--parallelism", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--bundle_millis", type=int, nargs="+", default=[50, 100])
-    parser.add_argument("--poll_seconds", type=float, default=0.05)
+    parser.add_argument("--poll_seconds", type=float, default=POLL_SECONDS)
+    parser.add_argument("--backlog", type=int, default=20_000, help="events; 0: no throughput is measured")
     parser.add_argument("--checkpoint_seconds", type=float, default=3.0)
     args = parser.parse_args(argv)
     folder = Path(tempfile.mkdtemp(prefix="livelist-bench-"))
@@ -118,6 +155,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             for number, (what, plan) in enumerate(plans):
                 plan |= {"poll_seconds": args.poll_seconds}
                 print(measure(settings, folder / str(number), what, args, **plan).line(), flush=True)
+            if args.backlog:
+                tell_throughput(settings, folder, args)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -190,6 +190,17 @@ def test_the_root_cause_of_a_stack_trace_is_its_innermost_message() -> None:
     assert root_cause("") == "no reason given"
 
 
+def test_the_root_cause_in_a_python_worker_is_its_exception() -> None:
+    trace = (
+        "java.lang.RuntimeException: Failed to finish remote bundle\n\tat x\n"
+        "Caused by: java.lang.RuntimeException: Error received from SDK harness for instruction 3: "
+        'Traceback (most recent call last):\n  File "a.py", line 1, in setup\n    open_published(root)\n'
+        "models.errors.DeploymentError: no item index is published\n\n\tat org.apache.beam.A.b(A.java:1)\n"
+        "\t... 3 more"
+    )
+    assert root_cause(trace) == "models.errors.DeploymentError: no item index is published"
+
+
 def test_a_cluster_that_does_not_answer_is_an_error_at_once() -> None:
     began = time.monotonic()
     with pytest.raises(DeploymentError, match="does not answer"):
