@@ -26,7 +26,8 @@ from pipeline.endless import endless_tables, sorted_inputs
 from pipeline.job import build_job, scorer_of, scoring_step
 from pipeline.output_folder import TableReceipt
 from pipeline.remote_output import delete_all, list_files
-from transforms.score_feedback import ScoreFeedback
+from transforms.score_beside import ScoreBeside, TextsOf
+from transforms.score_feedback import ScoreFeedback, TextModelHandler
 
 #: GPU -> the machine that it comes with; others are attached to the machine of --machine_type.
 _MACHINES: Final = {"nvidia-l4": "g2-standard-4"}
@@ -42,9 +43,11 @@ def scorer_for_workers(config: JobConfig) -> ScoreFeedback:
     """
     scorer_of(replace(config, providers=CPU_PROVIDERS))
     step = scoring_step(config)
-    if wants_gpu(config):
-        step.with_resource_hints(accelerator=accelerator_hint(config.accelerator))
-    return step
+    return step.with_resource_hints(**_hints(config))
+
+
+def _hints(config: JobConfig) -> dict[str, str]:
+    return {"accelerator": accelerator_hint(config.accelerator)} if wants_gpu(config) else {}
 
 
 def wants_gpu(config: JobConfig) -> bool:
@@ -78,10 +81,19 @@ class _DropStaged(beam.DoFn):
 
 
 def build_endless(
-    pipeline: beam.Pipeline, config: JobConfig, score_feedback: beam.PTransform, run_id: str
+    pipeline: beam.Pipeline, config: JobConfig, score_feedback: ScoreFeedback, run_id: str
 ) -> None:
-    """Sources, recommender and sinks. `--update` finds states by the names of the steps, so they stay."""
-    writes = endless_tables(_read(pipeline, config), config, score_feedback)
+    """Sources, recommender and sinks. `--update` finds states by the names of the steps, so they stay.
+
+    Texts leave the others behind the source, across a shuffle: the service keeps their backlog when the
+    encoder is slow, and lists go on without it.
+    """
+    records = _read(pipeline, config)
+    scoring: beam.PTransform = score_feedback
+    if (serving := score_feedback.serving()) is not None:
+        texts = records | "Texts" >> TextsOf(config.form.adapter, config.cleaning)
+        scoring = ScoreBeside(texts, TextModelHandler(serving), _hints(config))
+    writes = endless_tables(records, config, scoring)
     gathered = tuple(uri for uri in config.sinks if isinstance(parse_sink(uri), _WAREHOUSES))
     direct = tuple(uri for uri in config.sinks if uri not in gathered)
     for name, tables in writes.items():

@@ -6,8 +6,8 @@ that is slow pushes back on the texts' own source alone, where the backlog waits
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import apache_beam as beam
@@ -35,17 +35,19 @@ class ScoreBeside(beam.PTransform):
     """PCollection[FeedbackEvent] -> ScoredBeside; `dead_letters` stays empty.
 
     An event with words comes out at once, without a score, and once more when its copy among `texts` is
-    scored; without a score again where its words cannot be scored.
+    scored; without a score again where its words cannot be scored. `hints` are Beam's resource hints for
+    the encoder's step alone, such as its GPU.
     """
 
     texts: beam.PCollection[FeedbackEvent]
     handler: ModelHandler
+    hints: Mapping[str, str] = field(default_factory=dict)
 
     def expand(self, events: beam.PCollection[FeedbackEvent]) -> ScoredBeside:
         passed = events | "PassUnscored" >> beam.ParDo(_Pass()).with_outputs("dead_letters", main="scored")
         late = (
             self.texts
-            | "RunEncoder" >> RunInference(self.handler)
+            | "RunEncoder" >> RunInference(self.handler).with_resource_hints(**self.hints)
             | "AsLateScores" >> beam.Map(_late).with_output_types(ScoredFeedback)
         )
         return ScoredBeside((passed.scored, late) | "BothSpeeds" >> beam.Flatten(), passed.dead_letters)

@@ -39,7 +39,6 @@ STATEFUL = [
     "SuppressUnchanged/HoldUnchanged/ParDo(_HoldUnchanged)",
     "UpdateUserState/JoinState/ParDo(_JoinState)",
 ]
-SCORING = ["ScoreFeedback"]
 
 
 @pytest.fixture(autouse=True)
@@ -267,11 +266,20 @@ def test_pubsub_is_read_by_the_service_and_kafka_by_us(endless: Translated) -> N
 def test_a_gpu_is_asked_for_by_the_scoring_step_alone(kind: str, request: pytest.FixtureRequest) -> None:
     hints = request.getfixturevalue(kind).with_hint()
     asked = {name.partition("/")[0] for name in hints}
-    assert asked == {*SCORING} | ({"ScoreCatalogue"} if kind == "bounded" else set())
+    assert asked == {"ScoreFeedback", "ScoreCatalogue"} if kind == "bounded" else {"ScoreFeedback"}
     assert set(map(str, hints.values())) == {
         str({"beam:resources:accelerator:v1": accelerator_hint("nvidia-l4").encode()})
     }
     assert any("RunInference" in name for name in hints)
+
+
+@pytest.mark.cloud
+def test_behaviour_passes_the_encoder_by_and_texts_wait_behind_a_shuffle(endless: Translated) -> None:
+    hints = endless.with_hint()
+    assert {name for name in hints if not name.startswith("ScoreFeedback/RunEncoder/")} == set()
+    urns = endless.urns()
+    assert "ScoreFeedback/PassUnscored/ParDo(_Pass)" in urns
+    assert urns["Texts/SpreadTexts/ReshufflePerKey/GroupByKey"] == "beam:transform:group_by_key:v1"
 
 
 @pytest.mark.cloud
