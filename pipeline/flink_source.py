@@ -35,8 +35,8 @@ _PROGRESS: Final = "read.json"
 _TELL_SECONDS: Final = 1.0
 #: An idle reader rests so long between two looks.
 POLL_SECONDS: Final = 0.05
-#: A bundle without a record ends after so long. Checkpoints wait for it; and runners before Beam 2.76 keep
-#: a state for every bundle of a source, for ever (apache/beam#27648), so there should not be many.
+#: A bundle without a record ends after so long. Checkpoints wait for it; and the runner of the pinned jars
+#: keeps a state for every bundle of a source, for ever (apache/beam#27648), so there should not be many.
 IDLE_BUNDLE_SECONDS: Final = 1.0
 FIND_SECONDS: Final = 0.5
 #: A backlog is cut into bundles of so many records, or of what is read in so long.
