@@ -27,6 +27,7 @@ import msgpack
 import pyarrow as pa
 
 from models.errors import OutputError
+from models.records import Micros
 from models.trends import TrendKey, TrendSum
 from pipeline.growing_files import Place
 from pipeline.live_state import Done
@@ -62,6 +63,7 @@ class Checkpoint:
     relist: frozenset[str]
     vectors: Mapping[int, tuple[str, bytes]]
     replacing: bool = False  # tables of an earlier run stand yet, and are to go
+    newest: Micros = 0  # event_time so far, where lateness is judged
 
     def store(self) -> LiveStore:
         """What the steps of the job go on with."""
@@ -71,6 +73,7 @@ class Checkpoint:
             dict(self.waiting),
             set(self.relist),
             OrderedDict(self.vectors),
+            newest=self.newest,
         )
 
 
@@ -89,6 +92,7 @@ def picture(
         frozenset(store.relist),
         dict(store.vectors),
         replacing,
+        store.newest,
     )
 
 
@@ -164,6 +168,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         frozenset(meta["relist"]),
         {text: (version, vector) for text, version, vector in _rows(folder / "vectors.arrow")},
         meta["replacing"],
+        meta.get("judged_to", 0),  # older checkpoints have none
     )
 
 
@@ -237,6 +242,7 @@ def _packed(checkpoint: Checkpoint) -> bytes:
             "lane": checkpoint.lane,
             "relist": sorted(checkpoint.relist),
             "replacing": checkpoint.replacing,
+            "judged_to": checkpoint.newest,
         }
     )
     return packed

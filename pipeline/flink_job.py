@@ -45,6 +45,8 @@ def check_flink(config: JobConfig) -> None:
     for flag, given in refused.items():
         if given:
             raise UsageError(f"{flag} is for bounded runs")
+    if config.allowed_lateness_seconds is not None:
+        raise UsageError("--allowed_lateness_seconds needs a log that is read in one order: leave it out")
     files, pulled = sorted_inputs(config)
     for uri in pulled:
         make_source(uri)

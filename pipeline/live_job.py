@@ -10,7 +10,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from models.accounting import DEAD_LETTERED
 from models.errors import InputError, OutputError
-from models.records import DeadLetter, TopK
+from models.records import DeadLetter, FeedbackEvent, TopK
 from models.tables import ScoredRow
 from pipeline.config import JobConfig
 from pipeline.follow import follow_log
@@ -20,6 +20,7 @@ from pipeline.live_state import LiveState, live_state
 from pipeline.recommender import build_live_recommender
 from pipeline.snapshots import WriteStream
 from transforms.clean_feedback import CleanFeedback
+from transforms.judge_lateness import JudgeLateness
 from transforms.parse_feedback import ParseFeedback
 
 #: The only engine in this process that runs it.
@@ -59,12 +60,13 @@ def build_live(
     records = pipeline | "FollowFeedback" >> follow_log(run_id)
     parsed = records | "ParseFeedback" >> ParseFeedback(cleaning=config.cleaning)
     cleaned = parsed.events | "CleanFeedback" >> CleanFeedback(config.cleaning)
+    events, writes, counts = _in_time(cleaned.events, config, run_id)
     made = build_live_recommender(
-        cleaned.events, score_feedback, recommender_config(config), config.refresh_every_seconds, run_id
+        events, score_feedback, recommender_config(config), config.refresh_every_seconds, run_id
     )
     lists = made["recommendations"] | "NoteLists" >> beam.ParDo(_NoteLists(run_id))
     rows = made["scored_feedback"] | "NoteAccepted" >> beam.ParDo(_NoteAccepted(run_id))
-    writes = {
+    writes |= {
         "Lists": {"recommendations": lists, "scored_feedback": rows},
         "Unread": {"dead_letters": parsed.dead_letters, "quarantine": parsed.quarantine},
         "Unclean": {"dead_letters": cleaned.dead_letters, "quarantine": cleaned.quarantine},
@@ -73,9 +75,19 @@ def build_live(
     for name, tables in writes.items():
         tables | f"Write{name}" >> WriteStream(config.output, run_id)
     failed = made["dead_letters"] | "CountFailed" >> beam.Map(_count_dead_letter)
-    counts = (parsed.accounting, cleaned.accounting, failed, made["accounting"], made["suppressed"])
+    counts += [parsed.accounting, cleaned.accounting, failed, made["accounting"], made["suppressed"]]
     for number, counted in enumerate(counts):
         counted | f"Account{number}" >> beam.ParDo(_Account(run_id))
+
+
+def _in_time(
+    events: beam.PCollection[FeedbackEvent], config: JobConfig, run_id: str
+) -> tuple[beam.PCollection[FeedbackEvent], dict[str, dict[str, beam.PCollection]], list[beam.PCollection]]:
+    """The events that are in time, the table of the others, and their counts."""
+    if config.allowed_lateness_seconds is None:
+        return events, {}, []
+    judged = events | "JudgeLateness" >> JudgeLateness(config.allowed_lateness, run_id)
+    return judged.events, {"Late": {"quarantine": judged.quarantine}}, [judged.accounting]
 
 
 def _count_dead_letter(letter: DeadLetter) -> tuple[str, int]:

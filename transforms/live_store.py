@@ -29,6 +29,7 @@ class LiveStore:
     relist: set[str] = field(default_factory=set)  # whose list is to be made anew, without new feedback
     vectors: OrderedDict[int, tuple[str, bytes]] = field(default_factory=OrderedDict)
     refusals: list[str] = field(default_factory=list)  # why published indexes did not serve, not told yet
+    newest: Micros = 0  # event_time so far, where lateness is judged
     floor: Micros = 0  # versions that a lost attempt may have given out
 
     def next_version(self, state: UserState) -> Micros:

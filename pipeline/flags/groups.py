@@ -251,7 +251,7 @@ def _add_time_flags(parser: argparse.ArgumentParser) -> None:
         "--allowed_lateness_seconds",
         type=count,
         metavar="SECONDS",
-        help="older events go to quarantine (default: --state_ttl_days)",
+        help="events so much older than the newest: quarantine (default: --state_ttl_days; endless: none)",
     )
 
 

@@ -304,7 +304,6 @@ def test_a_killed_job_that_starts_again_ends_with_the_lists_of_the_pure_core(
         (["--runner", "BundleBasedDirectRunner"], "leave --runner out, or pass FnApiRunner"),
         (["--emit_history"], "--emit_history is for bounded runs"),
         (["--now", "2024-01-01"], "--now is for bounded runs"),
-        (["--allowed_lateness_seconds", "5"], "all is late by the wall clock"),
         (["--output", "gs://bucket/out"], "expected one folder of the tables"),
     ],
 )
