@@ -17,6 +17,13 @@ from tests.deploy.files import ROOT, version
 BUILT = ("models", "transforms", "pipeline", "setup.py", "pyproject.toml", "README.md", "LICENSE")
 
 
+def done(module: str, *arguments: str) -> None:
+    """Runs a module; what it says is shown when it fails."""
+    command = [sys.executable, "-m", module, *arguments]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What git would check out, so that nothing that lies about here gets in."""
@@ -35,7 +42,7 @@ def sdist(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """By the command that Beam's stager runs."""
     folder = tmp_path_factory.mktemp("sdist")
     command = ["--sdist", "--no-isolation", f"--outdir={folder}", str(clone)]
-    subprocess.run([sys.executable, "-m", "build", *command], check=True, capture_output=True)
+    done("build", *command)
     (made,) = folder.glob("*.tar.gz")
     return made
 
@@ -45,7 +52,7 @@ def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """From the source distribution, as a worker builds it."""
     folder = tmp_path_factory.mktemp("wheel")
     command = ["--no-deps", "--no-build-isolation", "--no-index", f"--wheel-dir={folder}", str(sdist)]
-    subprocess.run([sys.executable, "-m", "pip", "wheel", *command], check=True, capture_output=True)
+    done("pip", "wheel", *command)
     (made,) = folder.glob("*.whl")
     return made
 
@@ -89,7 +96,7 @@ def test_the_wheel_scores_where_nothing_else_of_ours_is(wheel: Path, tmp_path: P
     assert wheel.name.startswith(f"livelist-{version()}-")
     target = tmp_path / "installed"
     command = ["--no-deps", "--no-index", "--quiet", f"--target={target}", str(wheel)]
-    subprocess.run([sys.executable, "-m", "pip", "install", *command], check=True, capture_output=True)
+    done("pip", "install", *command)
     # Isolated: neither this folder nor an installation of ours in the environment comes first.
     code = f"""
 import sys
@@ -101,10 +108,10 @@ assert str(artefact.DEFAULT_MODEL_PATH).startswith({str(target)!r})
 sys.exit(main.main(sys.argv[1:]))
 """
     command = ["score", "--threads=1", "The zipper broke after a day.", "I love it!"]
-    done = subprocess.run(
+    scored = subprocess.run(
         [sys.executable, "-I", "-c", code, *command],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    bad, good = (json.loads(line)["polarity"] for line in done.stdout.splitlines())
+    assert scored.returncode == 0, scored.stderr
+    bad, good = (json.loads(line)["polarity"] for line in scored.stdout.splitlines())
     assert bad < 0 < good

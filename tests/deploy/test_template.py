@@ -30,6 +30,7 @@ GOOD: dict[str, Any] = {
     "items": ("gs://shop-lists/items.jsonl",),
     "map": ("user_id=reviewer text=body",),
     "set": ("kind=review",),
+    "time_format": ("%d/%m/%Y %H:%M", "%Y-%m-%d"),
     "model": ("none", "/models/shop"),
     "canary_model": ("/models/next",),
     "topics": ("/models/topics.yaml",),
@@ -45,6 +46,7 @@ BAD = {
     "map": ("user_id", "=x"),
     "set": ("kind",),
     "format": ("xml",),
+    "time_format": ("", "day/month/year", "%d; rm"),
     "model": ("models/shop", "gs://bucket/model"),
     "canary_model": ("none",),
     "topics": ("topics.yaml", "/models/topics.json"),
@@ -109,7 +111,7 @@ def test_a_pattern_takes_what_the_flag_takes_and_refuses_what_is_wrong(kind: str
     values = [*(good[kind] if isinstance(good, dict) else good), *(action.choices or ())]
     if action.nargs == 0:
         values += ["true", "false"]
-    elif action.default is not None:
+    elif action.default not in (None, ""):
         values.append(f"{action.default:g}" if isinstance(action.default, float) else str(action.default))
     if name == "providers":
         values.remove("CPUExecutionProvider")
