@@ -8,14 +8,8 @@ transaction, so a reader sees an old list or a new one, whole.
 
 from __future__ import annotations
 
-import json
-import os
-import socket
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
-from types import TracebackType
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import psycopg
@@ -24,30 +18,19 @@ import pyarrow.compute as pc
 from psycopg import sql
 
 from models.errors import OutputError
-from models.tables import COMMENT_KEY, DESCRIPTIONS, SCHEMAS
+from models.tables import SCHEMAS
 from pipeline.connectors.addresses import PostgresDatabase
 from pipeline.connectors.identity import IDENTITY, ROW_KEY, TOLD_ANEW, Lists, keyed, lists_of
+from pipeline.connectors.postgres_tables import HEADS, LATEST, column_names, make_tables, values_of
+from pipeline.connectors.postgres_watch import Watch
 from pipeline.connectors.retrying import RefusedRowsError, try_again
 
 _CONNECT_SECONDS: Final = 10
 #: Tables are made within so long; another writer may be at it.
 _MAKE_SECONDS: Final = 60
-#: Nobody else's advisory lock: tables are made by one writer at a time.
-_MAKING_TABLES: Final = 0x6C69_7665_6C69
 #: Rows that are Python objects at a time.
 _ROWS_AT_A_TIME: Final = 2_000
-_HEADS: Final = "recommendations_heads"
-_LATEST: Final = "recommendations_latest"
 _PASSING: Final = (psycopg.OperationalError, psycopg.InterfaceError)
-
-_HEAD_COLUMNS: Final = (
-    ("user_id", "text PRIMARY KEY", "the user"),
-    ("state_version", "bigint NOT NULL", "version of the list that stands; 0 where none does"),
-    ("list_hash", "text NOT NULL", "its hash; of two lists with one version the higher hash stands"),
-    ("event_time", "timestamptz", "newest feedback of the user behind it"),
-    ("buried_version", "bigint NOT NULL DEFAULT 0", "lists up to this version were erased"),
-    ("buried_time", "timestamptz NOT NULL DEFAULT '-infinity'", "feedback up to this time was erased"),
-)
 
 _RAISE_GRAVES: Final = """
 INSERT INTO {heads} AS h (user_id, state_version, list_hash, buried_version, buried_time)
@@ -113,16 +96,16 @@ class PostgresSink:
                 connection.close()
 
     def _writes(self, table: str) -> bool:
-        return (table if table != _LATEST else "recommendations") in self._database.tables
+        return (table if table != LATEST else "recommendations") in self._database.tables
 
     def _attempt(self, table: str, rows: pa.Table) -> None:
         connection = self._connected()
         try:
-            with _Watch(connection, self._database.timeout_seconds / 2) as watch, connection.transaction():
+            with Watch(connection, self._database.timeout_seconds / 2) as watch, connection.transaction():
                 writing = _Writing(connection, self._database.schema, watch)
                 if table in IDENTITY:
                     writing.history(table, rows)
-                if table in ("recommendations", _LATEST):
+                if table in ("recommendations", LATEST):
                     writing.lists(lists_of(table, rows))
         except _PASSING:
             self.close()
@@ -145,58 +128,16 @@ class PostgresSink:
             )
         return self._connection
 
-    def _name(self, table: str) -> sql.Identifier:
-        return sql.Identifier(self._database.schema, table)
-
     def _make_tables(self, connection: psycopg.Connection[Any]) -> None:
-        wanted = [table for table in (*IDENTITY, _LATEST, _HEADS) if table == _HEADS or self._writes(table)]
-        with _Watch(connection, _MAKE_SECONDS), connection.transaction():
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", [_MAKING_TABLES])
-            found = connection.execute("SELECT to_regnamespace(%s)", [self._database.schema]).fetchone()
-            if found is None or found[0] is None:
-                schema = sql.Identifier(self._database.schema)
-                connection.execute(sql.SQL("CREATE SCHEMA {}").format(schema))
-            for table in wanted:
-                self._make_table(connection, table)
-
-    def _make_table(self, connection: psycopg.Connection[Any], table: str) -> None:
-        listed = connection.execute(
-            "SELECT column_name FROM information_schema.columns WHERE table_schema = %s AND table_name = %s",
-            [self._database.schema, table],
-        )
-        present = {name for (name,) in listed}
-        columns = _columns(table)
-        if not present:
-            body = sql.SQL(", ").join(
-                sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(kind)) for name, kind, _ in columns
-            )
-            key = sql.SQL(", PRIMARY KEY (user_id, rank)" if table == _LATEST else "")
-            connection.execute(sql.SQL("CREATE TABLE {} ({}{})").format(self._name(table), body, key))
-            self._describe(connection, table, columns)
-            if table == "recommendations":
-                index = sql.SQL("CREATE INDEX ON {} (user_id, state_version)").format(self._name(table))
-                connection.execute(index)
-        for name, kind, comment in columns if present else ():
-            if name not in present:  # a later release added it
-                add = sql.SQL("ALTER TABLE {} ADD COLUMN {} {}")
-                connection.execute(add.format(self._name(table), sql.Identifier(name), sql.SQL(kind)))
-                self._describe(connection, table, [(name, kind, comment)])
-
-    def _describe(
-        self, connection: psycopg.Connection[Any], table: str, columns: Sequence[tuple[str, str, str]]
-    ) -> None:
-        what = DESCRIPTIONS.get(table, "Of each user the version of the current list, and what was erased.")
-        comment = sql.SQL("COMMENT ON TABLE {} IS {}")
-        connection.execute(comment.format(self._name(table), sql.Literal(what)))
-        for name, _, text in columns:
-            place = sql.Identifier(self._database.schema, table, name)
-            connection.execute(sql.SQL("COMMENT ON COLUMN {} IS {}").format(place, sql.Literal(text)))
+        wanted = [table for table in (*IDENTITY, LATEST, HEADS) if table == HEADS or self._writes(table)]
+        with Watch(connection, _MAKE_SECONDS), connection.transaction():
+            make_tables(connection, self._database.schema, wanted)
 
 
 class _Writing:
     """One transaction."""
 
-    def __init__(self, connection: psycopg.Connection[Any], schema: str, watch: _Watch) -> None:
+    def __init__(self, connection: psycopg.Connection[Any], schema: str, watch: Watch) -> None:
         self._connection = connection
         self._schema = schema
         self._watch = watch
@@ -210,7 +151,7 @@ class _Writing:
             "INSERT INTO {target} AS t ({columns}) SELECT {columns} FROM {incoming} "
             "ON CONFLICT ({key}) {does}",
             target=target,
-            columns=_names(names),
+            columns=column_names(names),
             incoming=sql.Identifier(incoming),
             key=sql.Identifier(ROW_KEY),
             does=_on_conflict(table, names[1:]),
@@ -219,8 +160,8 @@ class _Writing:
     def lists(self, lists: Lists) -> None:
         """The current lists: erasures first, then what is newer than what stands."""
         names = {
-            "heads": sql.Identifier(self._schema, _HEADS),
-            "latest": sql.Identifier(self._schema, _LATEST),
+            "heads": sql.Identifier(self._schema, HEADS),
+            "latest": sql.Identifier(self._schema, LATEST),
         }
         if len(lists.graves):
             self._stage("incoming_graves", names["heads"], lists.graves)
@@ -243,17 +184,17 @@ class _Writing:
 
     def _stage(self, name: str, like: sql.Composable, rows: pa.Table) -> None:
         """A temporary table of the rows, gone with the transaction."""
-        target, columns = sql.Identifier(name), _names(rows.column_names)
+        target, columns = sql.Identifier(name), column_names(rows.column_names)
         create = "CREATE TEMP TABLE {target} ON COMMIT DROP AS SELECT {columns} FROM {like} WITH NO DATA"
         self._execute(create, target=target, columns=columns, like=like)
         self._copy(target, rows)
         self._execute("ANALYZE {target}", target=target)
 
     def _copy(self, target: sql.Composable, rows: pa.Table) -> None:
-        statement = sql.SQL("COPY {} ({}) FROM STDIN").format(target, _names(rows.column_names))
+        statement = sql.SQL("COPY {} ({}) FROM STDIN").format(target, column_names(rows.column_names))
         with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
             for batch in rows.to_batches(max_chunksize=_ROWS_AT_A_TIME):
-                columns = [_values(each, batch[each.name]) for each in batch.schema]
+                columns = [values_of(each, batch[each.name]) for each in batch.schema]
                 for row in zip(*columns, strict=True):
                     copy.write_row(row)
                 self._watch.moves()
@@ -265,95 +206,6 @@ def _on_conflict(table: str, names: Sequence[str]) -> sql.Composable:
     given = [sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in names]
     guard = sql.SQL(" WHERE excluded.count >= t.count" if table == "trends" else "")
     return sql.SQL("DO UPDATE SET {}{}").format(sql.SQL(", ").join(given), guard)
-
-
-def _columns(table: str) -> list[tuple[str, str, str]]:
-    """(name, type, comment) of a table, in order."""
-    if table == _HEADS:
-        return list(_HEAD_COLUMNS)
-    described = [
-        (
-            each.name,
-            _type_of(each.type) + ("" if each.nullable else " NOT NULL"),
-            (each.metadata or {}).get(COMMENT_KEY, b"").decode(),
-        )
-        for each in SCHEMAS[table]
-    ]
-    if table not in IDENTITY:
-        return described
-    identity = f"hash of {', '.join(IDENTITY[table])}"
-    return [(ROW_KEY, "text PRIMARY KEY", identity), *described]
-
-
-def _type_of(kind: pa.DataType) -> str:
-    simple = {
-        pa.string(): "text",
-        pa.int64(): "bigint",
-        pa.int32(): "integer",
-        pa.float64(): "double precision",
-        pa.bool_(): "boolean",
-    }
-    if kind in simple:
-        return simple[kind]
-    if pa.types.is_timestamp(kind):
-        return "timestamptz"
-    return "text[]" if pa.types.is_list(kind) and kind.value_type == pa.string() else "jsonb"
-
-
-def _values(field: pa.Field, column: pa.Array) -> Iterator[object]:
-    kind = _type_of(field.type)
-    if kind == "jsonb":
-        return (None if value is None else json.dumps(_storable(value)) for value in column.to_pylist())
-    clean: Callable[[Any], Any] = _storable if kind in ("text", "text[]") else lambda value: value
-    return (clean(value) for value in column.to_pylist())
-
-
-def _storable(value: Any) -> Any:
-    """PostgreSQL's texts hold no NUL, and JSON no NaN."""
-    if isinstance(value, str):
-        return value.replace("\0", "�") if "\0" in value else value
-    if isinstance(value, dict):
-        return {name: _storable(each) for name, each in value.items()}
-    if isinstance(value, list):
-        return [_storable(each) for each in value]
-    return None if isinstance(value, float) and value != value else value
-
-
-def _names(names: Sequence[str]) -> sql.Composed:
-    return sql.SQL(", ").join(map(sql.Identifier, names))
-
-
-class _Watch(AbstractContextManager["_Watch"]):
-    """Breaks a connection on which nothing moves for so long: an answer may be lost for ever."""
-
-    def __init__(self, connection: psycopg.Connection[Any], seconds: float) -> None:
-        self._handle = os.dup(connection.fileno())
-        self._seconds = seconds
-        self._moved = time.monotonic()
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="postgres-watch", daemon=True)
-
-    def moves(self) -> None:
-        """Something was sent or answered."""
-        self._moved = time.monotonic()
-
-    def __enter__(self) -> _Watch:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._done.set()
-        self._thread.join()
-        os.close(self._handle)
-
-    def _run(self) -> None:
-        while (left := self._moved + self._seconds - time.monotonic()) > 0:
-            if self._done.wait(left):
-                return
-        with suppress(OSError), socket.socket(fileno=os.dup(self._handle)) as stuck:
-            stuck.shutdown(socket.SHUT_RDWR)
 
 
 def _where(dsn: str) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -29,19 +29,14 @@ from pipeline.connectors.pubsub_client import (
     may_pass,
     nearest_path,
 )
+from pipeline.connectors.pubsub_leases import LEASE_SECONDS, Leases, set_deadline
 
-#: Another subscriber gets a message so long after we have died with it,
-LEASE_SECONDS: Final = 30
-_EXTEND_SECONDS: Final = LEASE_SECONDS / 3
-#: or held it so long: a checkpoint that never completes.
-_MAX_LEASE_SECONDS: Final = 3600.0
 _KEEP_ALIVE_SECONDS: Final = 20.0
 _FIRST_PAUSE_SECONDS: Final = 0.1
 _LONGEST_PAUSE_SECONDS: Final = 5.0
 #: An error that stays so long, though it cannot pass by itself, ends the source.
 _PATIENCE_SECONDS: Final = 5.0
 _CLOSE_SECONDS: Final = 3.0
-_IDS_PER_REQUEST: Final = 1000
 
 
 class PubsubSource:
@@ -69,7 +64,10 @@ class PubsubSource:
         return self._open().take(max_messages, timeout_seconds)
 
     def commit(self, receipts: Sequence[str]) -> None:
-        """Acknowledges, within milliseconds; tried again until the lease ends where the service is away."""
+        """Acknowledges, within milliseconds; tried again until the lease ends where the service is away.
+
+        What is not committed within `pubsub_leases.MAX_LEASE_SECONDS` is given to others.
+        """
         self._open().leases.commit(receipts)
 
     def backlog(self) -> int | None:
@@ -92,7 +90,7 @@ class _Running:
     """The connection and its two threads."""
 
     def __init__(self, client: pubsub_v1.SubscriberClient, address: PubsubSubscription) -> None:
-        self.leases = _Leases(client, address)
+        self.leases = Leases(client, address)
         self._client = client
         self._address = address
         self._arrived: queue.SimpleQueue[Received | None] = queue.SimpleQueue()
@@ -178,109 +176,6 @@ class _Running:
         self.leases.wait_for_room()
 
 
-class _Leases:
-    """What we hold: extended until it is committed, acknowledged then, returned at the end."""
-
-    def __init__(self, client: pubsub_v1.SubscriberClient, address: PubsubSubscription) -> None:
-        self._client = client
-        self._address = address
-        self._held: dict[str, tuple[int, float]] = {}  # ack id -> bytes, since when
-        self._bytes = 0
-        self._done: list[str] = []  # committed, not acknowledged yet
-        self._changed = threading.Condition()
-        self._waiting = True  # for room
-        self._ending = False
-
-    def hold(self, ack_id: str, size: int) -> None:
-        with self._changed:
-            self._held[ack_id] = size, time.monotonic()
-            self._bytes += size
-
-    def commit(self, receipts: Sequence[str]) -> None:
-        with self._changed:
-            for receipt in receipts:
-                self._drop(receipt)
-            self._done.extend(receipts)
-            self._changed.notify_all()
-
-    def wait_for_room(self) -> None:
-        with self._changed:
-            while self._waiting and self._is_full():
-                self._changed.wait(1.0)
-
-    def stop_waiting(self) -> None:
-        with self._changed:
-            self._waiting = False
-            self._changed.notify_all()
-
-    def end(self) -> None:
-        with self._changed:
-            self._ending = True
-            self._changed.notify_all()
-
-    def keep(self) -> None:
-        """The thread: acknowledges at once, extends now and then, returns all at the end."""
-        extend_at = time.monotonic() + _EXTEND_SECONDS
-        failed = False
-        while True:
-            with self._changed:
-                # After a failure it waits a while instead of asking again and again.
-                wake = (lambda: self._ending) if failed else (lambda: bool(self._done or self._ending))
-                self._changed.wait_for(wake, 1.0 if failed else max(0.0, extend_at - time.monotonic()))
-                done, self._done = self._done, []
-                ending = self._ending
-            failed = not self._tell(done, self._acknowledge)
-            if failed:
-                with self._changed:
-                    self._done = done + self._done
-            if ending:
-                self._tell(list(self._held), self._return)
-                return
-            if time.monotonic() >= extend_at:
-                self._tell(self._still_held(), self._extend)
-                extend_at = time.monotonic() + _EXTEND_SECONDS
-
-    def _is_full(self) -> bool:
-        limits = self._address
-        return len(self._held) >= limits.max_outstanding or self._bytes >= limits.max_outstanding_bytes
-
-    def _drop(self, ack_id: str) -> None:
-        self._bytes -= self._held.pop(ack_id, (0, 0.0))[0]
-
-    def _still_held(self) -> list[str]:
-        oldest = time.monotonic() - _MAX_LEASE_SECONDS
-        with self._changed:
-            for ack_id in [each for each, (_, since) in self._held.items() if since < oldest]:
-                self._drop(ack_id)
-            return list(self._held)
-
-    def _tell(self, ack_ids: Sequence[str], tell: Callable[[list[str]], None]) -> bool:
-        """Whether the service heard it all."""
-        try:
-            for start in range(0, len(ack_ids), _IDS_PER_REQUEST):
-                tell(list(ack_ids[start : start + _IDS_PER_REQUEST]))
-        except PUBSUB_ERRORS:
-            return False
-        return True
-
-    def _acknowledge(self, ack_ids: list[str]) -> None:
-        path = self._address.path
-        self._client.acknowledge(subscription=path, ack_ids=ack_ids, retry=None, timeout=ANSWER_SECONDS)
-
-    def _extend(self, ack_ids: list[str]) -> None:
-        _set_deadline(self._client, self._address, ack_ids, LEASE_SECONDS)
-
-    def _return(self, ack_ids: list[str]) -> None:
-        _set_deadline(self._client, self._address, ack_ids, 0)
-
-
-def _set_deadline(
-    client: pubsub_v1.SubscriberClient, address: PubsubSubscription, ack_ids: list[str], seconds: int
-) -> None:
-    request = {"subscription": address.path, "ack_ids": ack_ids, "ack_deadline_seconds": seconds}
-    client.modify_ack_deadline(request=request, retry=None, timeout=ANSWER_SECONDS)
-
-
 def _requests(address: PubsubSubscription, hang_up: threading.Event) -> Iterator[StreamingPullRequest]:
     """What we say on a stream: what we want, now and then that we are there; its end ends the stream."""
     yield StreamingPullRequest(
@@ -301,7 +196,7 @@ def _check(client: pubsub_v1.SubscriberClient, address: PubsubSubscription) -> N
         request = {"subscription": address.path, "max_messages": 1, "return_immediately": True}
         found = client.pull(request=request, retry=None, timeout=ANSWER_SECONDS)
         if taken := [each.ack_id for each in found.received_messages]:
-            _set_deadline(client, address, taken, 0)
+            set_deadline(client, address, taken, 0)
 
 
 def _explained(address: PubsubSubscription, error: BaseException) -> Exception:

@@ -54,7 +54,7 @@ def impatient(arguments: list[str]) -> list[str]:
     return [
         sys.executable,
         "-c",
-        f"import pipeline.connectors.pubsub as p; p.LEASE_SECONDS = 10; {arguments[2]}",
+        f"import pipeline.connectors.pubsub_leases as p; p.LEASE_SECONDS = 10; {arguments[2]}",
         *arguments[3:],
     ]
 
