@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NamedTuple
+from threading import Thread
+from typing import Any, ClassVar, NamedTuple
 
 import pytest
 from apache_beam.io.gcp.pubsub import PubsubMessage
@@ -317,3 +319,42 @@ def test_the_doctor_misses_credentials_and_sees_an_emulator(
     assert not found["emulators"].well and "PUBSUB_EMULATOR_HOST" in found["emulators"].what
     (tmp_path / "key.json").touch()
     assert {check.name: check.well for check in dataflow_checks()}["credentials"]
+
+
+class _Service(BaseHTTPRequestHandler):
+    """Dataflow's address on loopback: takes a job, and gives it an id."""
+
+    jobs: ClassVar[list[tuple[str, dict[str, Any]]]] = []
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.jobs.append((self.path, body))
+        answer = json.dumps({"id": "2026-1", "name": body["name"], "currentState": "JOB_STATE_PENDING"})
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(answer.encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+@pytest.mark.cloud
+def test_an_endless_job_is_submitted_and_left_to_itself(
+    bucket: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _Service.jobs.clear()
+    with ThreadingHTTPServer(("localhost", 0), _Service) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        places = [f"--{name}_location={tmp_path}" for name in ("temp", "staging")]
+        endpoint = ["--no_auth", f"--dataflow_endpoint=http://localhost:{server.server_port}"]
+        where = ["--project=some-project", "--region=europe-west4", "--job_name=shop-lists"]
+        job = ["--input=pubsub://some-project/feedback", f"--output={BUCKET}/out", "--model=none"]
+        sink = "--output=pubsub://some-project/topics/lists"
+        command = ["run", "--streaming", "--runner=DataflowRunner", *where, *places, *endpoint, IMAGE, *job]
+        assert main(["--debug", *command, sink]) == 0
+        server.shutdown()
+    ((path, sent),) = _Service.jobs
+    assert path.startswith("/v1b3/projects/some-project/locations/europe-west4/jobs")
+    assert sent["name"] == "shop-lists"
+    assert "job 2026-1 is submitted and goes on without this command: https://" in capsys.readouterr().out
