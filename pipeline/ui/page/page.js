@@ -20,8 +20,11 @@ function h(tag, props, ...children) {
 // ---- words and numbers
 
 const whole = (number) => number.toLocaleString("en");
-const fixed = (size) => (size >= 0.01 || size === 0 ? size.toFixed(2) : size >= 0.001 ? size.toFixed(3) : "<0.001");
-const signed = (number) => (number < 0 ? "−" : "+") + fixed(Math.abs(number));
+const signed = (number) => {
+  const size = Math.abs(number);
+  if (size && size < 0.001) return number < 0 ? "> −0.001" : "< 0.001";
+  return (number < 0 ? "−" : "+") + size.toFixed(size && size < 0.01 ? 3 : 2);
+};
 const many = (count, one, more) => `${whole(count)} ${count === 1 ? one : more || one + "s"}`;
 
 function duration(seconds) {
@@ -156,6 +159,7 @@ function drawList(user, version) {
   const fresh = shown.hash && shown.hash !== version.list_hash && version.newest;
   shown.hash = version.newest ? version.list_hash : "";
   const moves = movesOf(version.changes);
+  if (fresh) byId("said").textContent = `The list of ${user} was refreshed. ${summary(version.changes)}`;
   redraw(
     h("div", { class: "head" },
       h("div", {},
@@ -394,8 +398,12 @@ function topicsPanel(topics) {
   if (!topics.length) return panel("Tone by topic", "No texts with a topic yet.", true);
   const times = topics.flatMap((topic) => topic.windows.map((one) => Date.parse(one.start)));
   const [first, last] = [Math.min(...times), Math.max(...times)];
-  return panel("Tone by topic", `Mean polarity of the texts in each window, from −1 to +1; ${clock(new Date(first).toISOString()).slice(0, 10)} to ${clock(new Date(last).toISOString()).slice(0, 10)}.`, true,
-    grid(["Topic", "Texts", "Mean", "Over time"], [1, 2], topics.map((topic) => [topic.topic, whole(topic.texts), signed(topic.mean_polarity), spark(topic, first, last)])),
+  const [from, to] = [first, last].map((at) => new Date(at).toISOString().slice(0, 10));
+  const trend = first !== last;
+  return panel("Tone by topic", trend ? `Mean polarity of the texts in each window, from −1 to +1; ${from} to ${to}.` : `Mean polarity of the texts in the one window so far, from ${from}.`, true,
+    grid(["Topic", "Texts", "Mean", trend ? "Over time" : "From −1 to +1"], [1, 2], topics.map((topic) => [
+      topic.topic, whole(topic.texts), signed(topic.mean_polarity), trend ? spark(topic, first, last) : scale(topic.mean_polarity),
+    ])),
   );
 }
 
@@ -406,7 +414,7 @@ function spark(topic, first, last) {
     made.append(...children);
     return made;
   };
-  const x = (text) => (last === first ? 50 : (100 * (Date.parse(text) - first)) / (last - first));
+  const x = (text) => (100 * (Date.parse(text) - first)) / (last - first);
   const points = topic.windows.map((one) => `${x(one.start).toFixed(2)} ${(16 - 15 * one.mean_polarity).toFixed(2)}`);
   const words = `${many(points.length, "window")}, the last at ${signed(topic.windows[topic.windows.length - 1].mean_polarity)}`;
   return svg("svg", { class: "spark", viewBox: "0 0 100 32", preserveAspectRatio: "none", role: "img", "aria-label": words },
