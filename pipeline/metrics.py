@@ -69,8 +69,8 @@ def metrics_of(run: LiveRun) -> Iterator[Metric]:
     )
     yield _one("livelist_bundle_seconds_total", "counter", "Time in bundles.", state.busy_seconds)
     yield _one("livelist_users", "gauge", "Users with a state.", len(store.states))
-    states = sum(map(len, list(store.states.values())))  # a copy: bundles go on meanwhile
-    yield _one("livelist_state_bytes", "gauge", "Encoded states of all users.", states)
+    told = "What is kept of users and texts: states, lists that are held back, vectors."
+    yield _one("livelist_state_bytes", "gauge", told, store.kept_bytes())
     yield _one("livelist_lists_held_back", "gauge", "Lists that show nothing new.", len(store.waiting))
     yield _one("livelist_text_vectors", "gauge", "Texts whose vectors are kept.", len(store.vectors))
     yield from _of_lane(run)

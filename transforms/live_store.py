@@ -36,6 +36,14 @@ class LiveStore:
         """Advances the version of a state, beyond all that a lost attempt may have given out."""
         return state.next_version(max(wall_clock(), self.floor + 1))
 
+    def kept_bytes(self) -> int:
+        """Bytes of all values; any thread may ask while bundles go on."""
+        maps = (self.states, self.shown, self.waiting)
+        vectors = list(self.vectors.values())
+        return sum(len(value) for kept in maps for value in list(kept.values())) + sum(
+            len(vector) for _, vector in vectors
+        )
+
     def keep_vector(self, text: int, model_version: str, vector: bytes) -> None:
         """Keeps the vector of a text, by its hash, for the item index."""
         self.vectors[text] = (model_version, vector)

@@ -47,7 +47,7 @@ def plot_memory(samples: Sequence[Sample], title: str) -> str:
             "6 3",
             [sample.family / 2**20 for sample in samples],
         ),
-        ("states of users", "#2ca02c", "", [sample.state / 2**20 for sample in samples]),
+        ("kept of users and texts", "#2ca02c", "", [sample.state / 2**20 for sample in samples]),
     )
     minutes = [sample.seconds / 60 for sample in samples] or [1.0]
     most = max((value for line in lines for value in line[3]), default=1.0) * 1.1

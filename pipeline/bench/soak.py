@@ -27,7 +27,7 @@ class Sample(NamedTuple):
     seconds: float  # since the soak began
     resident: float  # bytes of the job's own process
     family: float  # bytes, with its children: what learns the index
-    state: float  # bytes of the states of all users, which grow up to their newest events
+    state: float  # bytes of what it keeps of users and texts, which grows up to its limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +37,14 @@ class Growth:
     seconds: float  # judged
     megabytes: float  # at its end
     slope: float  # megabytes a minute, of the job's own process
-    state_slope: float  # megabytes a minute that states took of it
+    state_slope: float  # megabytes a minute that what is kept of users and texts took of it
     spread: float  # megabytes: half of the samples are that near to the line
 
     def told(self) -> str:
         """One line for people."""
         return (
             f"memory: {self.megabytes:,.0f} MB; {self.slope:+.2f} MB a minute over the last "
-            f"{self.seconds / 60:.1f} minutes (+-{self.spread:.1f} MB around it), of which users' states "
+            f"{self.seconds / 60:.1f} minutes (+-{self.spread:.1f} MB around it), of which kept of users "
             f"{self.state_slope:+.2f}"
         )
 
