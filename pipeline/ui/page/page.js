@@ -236,7 +236,7 @@ function sentence(id, event) {
   return h("span", {}, parts.join("; "));
 }
 
-function name(item, as = "span") {
+function name(item, as) {
   const props = { class: "item" };
   return item.title ? h(as, props, item.title, h("span", { class: "id" }, item.item_id)) : h(as, props, item.item_id);
 }
@@ -244,23 +244,23 @@ function name(item, as = "span") {
 function listed(item, move, events, largest) {
   const when = (id) => (events[id] ? events[id].event_time : "");
   const cited = [...new Set(item.reasons.flatMap((why) => why.event_ids))].sort((one, other) => (when(one) < when(other) ? 1 : -1));
-  const title = name(item);
+  const title = name(item, "h2");
   if (move) title.append(move);
-  return h("details", {
-    open: shown.open.has(item.item_id),
-    ontoggle: (event) => shown.open[event.target.open ? "add" : "delete"](item.item_id),
-  },
-    h("summary", { id: `item-${item.rank}` },
-      h("span", { class: "rank" }, String(item.rank)),
-      title,
-      h("span", { class: "score", title: "additive score, before diversity" }, item.score.toFixed(2)),
-      h("ul", { class: "reasons", "aria-label": "Why" }, item.reasons.map((why) => reason(why, largest))),
-      h("span", { class: "more" }, cited.length ? `Evidence: ${many(cited.length, "event")}` : "Evidence: none of their own"),
+  return [
+    h("span", { class: "rank" }, String(item.rank)),
+    title,
+    h("span", { class: "score", title: "additive score, before diversity" }, item.score.toFixed(2)),
+    h("ul", { class: "reasons", "aria-label": "Why" }, item.reasons.map((why) => reason(why, largest))),
+    h("details", {
+      open: shown.open.has(item.item_id),
+      ontoggle: (event) => shown.open[event.target.open ? "add" : "delete"](item.item_id),
+    },
+      h("summary", { id: `item-${item.rank}` }, cited.length ? `Evidence: ${many(cited.length, "event")}` : "Evidence: none of their own"),
+      h("div", { class: "evidence" },
+        cited.length ? cited.map((id) => evidence(id, events[id])) : h("p", { class: "note" }, "It rests on what many people do, on no feedback of this user."),
+      ),
     ),
-    h("div", { class: "evidence" },
-      cited.length ? cited.map((id) => evidence(id, events[id])) : h("p", { class: "note" }, "It rests on what many people do, on no feedback of this user."),
-    ),
-  );
+  ];
 }
 
 function reason(why, largest) {
@@ -605,7 +605,8 @@ function tick() {
   state.toggleAttribute("data-live", Boolean(live));
   let words = "the server does not answer";
   if (health) words = !health.published_time ? "waiting for the first tables" : health.endless ? `endless run, published ${ago(health.published_time)}` : `bounded run of ${clock(health.published_time)} UTC`;
-  if (state.textContent !== words) state.textContent = words;
+  state.textContent = words;
+  for (const time of byId("recent").querySelectorAll("time")) time.textContent = ago(time.dateTime);
 }
 
 async function follow(changed) {
@@ -619,17 +620,30 @@ async function follow(changed) {
   }, 250);
 }
 
-const changes = new EventSource("api/changes");
-changes.addEventListener("tables", (event) => {
-  const now = JSON.parse(event.data);
-  const changed = new Set(Object.keys(now).filter((table) => now[table] !== stamps[table]));
-  const first = !Object.keys(stamps).length;
-  stamps = now;
-  if (!first && changed.size) follow(changed);
-});
-changes.addEventListener("error", drawState);
-changes.addEventListener("open", drawState);
+let changes = null;
 
+// A browser opens few connections to one server: a tab that nobody sees lets go of its own.
+function listen() {
+  if (document.hidden) {
+    if (changes) changes.close();
+    changes = null;
+    return;
+  }
+  if (changes) return;
+  changes = new EventSource("api/changes");
+  changes.addEventListener("tables", (event) => {
+    const now = JSON.parse(event.data);
+    const changed = new Set(Object.keys(now).filter((table) => now[table] !== stamps[table]));
+    const first = !Object.keys(stamps).length;
+    stamps = now;
+    if (!first && changed.size) follow(changed);
+  });
+  changes.addEventListener("error", drawState);
+  changes.addEventListener("open", drawState);
+}
+
+document.addEventListener("visibilitychange", listen);
+listen();
 window.addEventListener("hashchange", go);
 setInterval(tick, 5000);
 Promise.all([drawState(), drawRecent()]).then(go);
