@@ -55,6 +55,16 @@ def check_dataflow(config: JobConfig, options: PipelineOptions, endless: bool) -
         check_inputs(config.inputs)
     if config.items:
         check_inputs(config.items)
+    _check_options(options)
+
+
+def _check_options(options: PipelineOptions) -> None:
+    """What Beam itself misses, such as a project or a place for what it stages."""
+    from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
+    from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner
+
+    if wrong := PipelineOptionsValidator(options, DataflowRunner()).validate():
+        raise UsageError(f"DataflowRunner: {' '.join(wrong)}")
 
 
 def dataflow_checks() -> Iterator[Check]:

@@ -321,6 +321,15 @@ def test_the_doctor_misses_credentials_and_sees_an_emulator(
     assert {check.name: check.well for check in dataflow_checks()}["credentials"]
 
 
+@pytest.mark.cloud
+def test_what_beam_misses_is_told_in_one_line(bucket: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["run", "--runner=DataflowRunner", IMAGE, f"--input={BUCKET}/in/*.jsonl"]
+    assert main([*command, f"--output={BUCKET}/tables", "--region=europe-west4"]) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith("livelist: DataflowRunner: ")
+    assert "temp_location" in told and "Missing required option: project." in told
+
+
 class _Service(BaseHTTPRequestHandler):
     """Dataflow's address on loopback: takes a job, and gives it an id."""
 
