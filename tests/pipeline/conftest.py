@@ -1,13 +1,15 @@
-"""Real services for the contract suites, on loopback: one of each a session."""
+"""Real services for tests, on loopback, and an index that is learned already: one of each a session."""
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.pipeline.connectors.services import KafkaService, PubsubService
+from tests.pipeline.connectors.services import Channel, KafkaService, PubsubService
+from tests.pipeline.feedback_log import run, shop_log, write_log
 from tests.servers.processes import ServerMissing
 
 
@@ -57,3 +59,18 @@ def postgres() -> Iterator[str]:
             yield server.uri
     except ServerMissing as missing:
         pytest.skip(str(missing))
+
+
+@pytest.fixture(params=["kafka", "pubsub"])
+def channel(request: pytest.FixtureRequest) -> Channel:
+    """A fresh topic of each service."""
+    made: Channel = request.getfixturevalue(request.param).channel()
+    return made
+
+
+@pytest.fixture(scope="session")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of a bounded run over the shop's log, without a model; only to be read."""
+    folder = tmp_path_factory.mktemp("learned")
+    run(folder / "out", write_log(folder / "log.jsonl", shop_log()), model="none")
+    return folder / "out"

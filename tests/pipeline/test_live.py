@@ -22,7 +22,7 @@ from pipeline.reading import InputFormat
 from pipeline.reindex import rebuild_index
 from pipeline.tables_reader import read_accounting
 from tests.oracle import current_lists, expected_lists
-from tests.pipeline.feedback_log import ITEMS, START, Event, run, shop_log, table, write_log
+from tests.pipeline.feedback_log import ITEMS, START, Event, shop_log, table, write_log
 from tests.pipeline.live_runs import (
     K,
     append,
@@ -53,14 +53,6 @@ def events(tmp_path: Path) -> Path:
     folder.mkdir()
     write_log(folder / "log.jsonl", shop_log())
     return folder
-
-
-@pytest.fixture(scope="module")
-def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a published index and tables, made by a bounded run."""
-    folder = tmp_path_factory.mktemp("learned")
-    run(folder / "out", write_log(folder / "log.jsonl", shop_log()), model="none")
-    return folder / "out"
 
 
 def test_lists_follow_what_is_appended_and_are_those_of_the_pure_core(

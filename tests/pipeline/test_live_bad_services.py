@@ -27,28 +27,13 @@ from tests.pipeline.connectors.services import (
 )
 from tests.pipeline.connectors.targets import KafkaTarget, PubsubTarget, Target
 from tests.pipeline.connectors.test_feeder import leave
-from tests.pipeline.feedback_log import run, shop_log, table, write_log
+from tests.pipeline.feedback_log import shop_log, table
 from tests.pipeline.live_runs import await_that, has_read, live_run, pinned
 from tests.servers.processes import free_port
 
 pytestmark = pytest.mark.java
 #: No answer takes longer than this, however busy the machine.
 _BOUND = 120.0
-
-
-@pytest.fixture(scope="module")
-def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a published index of the shop, made by a bounded run."""
-    folder = tmp_path_factory.mktemp("learned")
-    run(folder / "out", write_log(folder / "log.jsonl", shop_log()), model="none")
-    return folder / "out"
-
-
-@pytest.fixture(params=["kafka", "pubsub"])
-def channel(request: pytest.FixtureRequest) -> Channel:
-    """A fresh topic of each service."""
-    made: Channel = request.getfixturevalue(request.param).channel()
-    return made
 
 
 def told(capsys: pytest.CaptureFixture[str], output: Path, source: str, *sinks: str) -> tuple[int, str]:

@@ -16,26 +16,11 @@ from pipeline.connectors.registry import make_source
 from pipeline.live import LiveRun
 from tests.oracle import assert_books_close, current_lists, expected_lists
 from tests.pipeline.connectors.services import Channel, KafkaChannel, KafkaService
-from tests.pipeline.feedback_log import Event, burst, run, shop_log, write_log
+from tests.pipeline.feedback_log import Event, burst, shop_log, write_log
 from tests.pipeline.live_runs import K, await_that, command, has_read, launched, live_run, pinned, signalled
 
 pytestmark = pytest.mark.java
 _POISON: Final = (b"poison \xff\x00", b"two\nlines", b"[]")
-
-
-@pytest.fixture(scope="module")
-def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a published index of the shop, made by a bounded run."""
-    folder = tmp_path_factory.mktemp("learned")
-    run(folder / "out", write_log(folder / "log.jsonl", shop_log()), model="none")
-    return folder / "out"
-
-
-@pytest.fixture(params=["kafka", "pubsub"])
-def channel(request: pytest.FixtureRequest) -> Channel:
-    """A fresh topic of each service."""
-    made: Channel = request.getfixturevalue(request.param).channel()
-    return made
 
 
 def in_disorder(events: Sequence[Event], seed: int = 4) -> list[Event]:
@@ -95,7 +80,7 @@ def test_a_job_that_is_killed_between_pull_and_acknowledgement_ends_with_the_ora
         assert job.returncode == -signal.SIGKILL, err
     channel.publish(messages[2 * third :])
     job = launched(arguments)
-    await_that(lambda: spooled(output) >= len(messages) or job.poll() is not None, 180)
+    await_that(lambda: spooled(output) >= len(messages) or job.poll() is not None, 300)
     code, out, err = signalled(job, signal.SIGINT)
     assert code == 0, err
     assert f"{len(messages)} read = " in out

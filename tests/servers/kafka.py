@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,15 @@ from typing import Final
 
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from tests.servers.processes import CACHE, Process, ServerMissing, free_port, wait_until
+from tests.servers.processes import (
+    CACHE,
+    Process,
+    ServerMissing,
+    free_port,
+    running,
+    serve_until_interrupted,
+    wait_until,
+)
 
 _POM: Final = Path(__file__).with_name("kafka-pom.xml")
 _JARS: Final = CACHE / "kafka-4.1.0"
@@ -138,13 +145,8 @@ def kafka_server(
     properties: Mapping[str, str] | None = None, client: Mapping[str, str] | None = None
 ) -> Iterator[KafkaServer]:
     """A broker that answers, and is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="livelist-kafka-") as folder:
-        server = KafkaServer(Path(folder), properties, client)
-        try:
-            server.start()
-            yield server
-        finally:
-            server.kill()
+    with running(lambda folder: KafkaServer(folder, properties, client), "kafka") as server:
+        yield server
 
 
 def main() -> None:
@@ -153,12 +155,7 @@ def main() -> None:
         for topic in sys.argv[1:]:
             name, _, partitions = topic.partition(":")
             server.create_topic(name, int(partitions or 1))
-        print(server.address, flush=True)
-        try:
-            while True:
-                time.sleep(3600)
-        except KeyboardInterrupt:
-            pass
+        serve_until_interrupted(server.address)
 
 
 if __name__ == "__main__":

@@ -7,14 +7,19 @@ import os
 import pwd
 import shutil
 import subprocess
-import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from tests.servers.processes import Process, ServerMissing, free_port, wait_until
+from tests.servers.processes import (
+    Process,
+    ServerMissing,
+    free_port,
+    running,
+    serve_until_interrupted,
+    wait_until,
+)
 
 #: The server refuses to run as root; then it runs as one of these.
 _USERS: Final = ("postgres", "nobody")
@@ -103,24 +108,14 @@ def _as_user(user: str, command: list[str]) -> list[str]:
 @contextmanager
 def postgres_server() -> Iterator[PostgresServer]:
     """A cluster that answers, and is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="livelist-postgres-") as folder:
-        server = PostgresServer(Path(folder))
-        try:
-            server.start()
-            yield server
-        finally:
-            server.kill()
+    with running(PostgresServer, "postgres") as server:
+        yield server
 
 
 def main() -> None:
     """Runs until interrupted; the first line is its URI."""
     with postgres_server() as server:
-        print(server.uri, flush=True)
-        try:
-            while True:
-                time.sleep(3600)
-        except KeyboardInterrupt:
-            pass
+        serve_until_interrupted(server.uri)
 
 
 if __name__ == "__main__":

@@ -6,13 +6,50 @@ import os
 import signal
 import socket
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 #: What is fetched or built once and used by every later start.
 CACHE: Final = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "livelist"
+
+
+class Server(Protocol):
+    """What can be had while it is needed."""
+
+    def start(self) -> None:
+        """Returns when it answers."""
+
+    def kill(self) -> None:
+        """It is gone."""
+
+
+_Server = TypeVar("_Server", bound=Server)
+
+
+@contextmanager
+def running(make: Callable[[Path], _Server], name: str) -> Iterator[_Server]:
+    """A server in a folder of its own that answers; both are gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix=f"livelist-{name}-") as folder:
+        server = make(Path(folder))
+        try:
+            server.start()
+            yield server
+        finally:
+            server.kill()
+
+
+def serve_until_interrupted(told: str) -> None:
+    """Says where a server is to be found, and waits for a Ctrl-C."""
+    print(told, flush=True)
+    try:
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        pass
 
 
 class ServerMissing(Exception):

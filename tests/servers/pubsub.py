@@ -10,8 +10,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +19,16 @@ from google.api_core.exceptions import AlreadyExists
 from google.cloud import pubsub_v1
 
 from pipeline.pubsub_emulator import EMULATOR_VARIABLE, emulator_command
-from tests.servers.processes import CACHE, Process, ServerMissing, free_port, listens, wait_until
+from tests.servers.processes import (
+    CACHE,
+    Process,
+    ServerMissing,
+    free_port,
+    listens,
+    running,
+    serve_until_interrupted,
+    wait_until,
+)
 
 _SOURCE: Final = Path(__file__).with_name("pubsub_emulator")
 _BUILT: Final = CACHE / "pubsub-emulator-2.7.0"
@@ -93,14 +100,11 @@ def _build() -> Path:
 def pubsub_server() -> Iterator[PubsubServer]:
     """A server that the environment of this process names, gone afterwards."""
     before = os.environ.get(EMULATOR_VARIABLE)
-    with tempfile.TemporaryDirectory(prefix="livelist-pubsub-") as folder:
-        server = PubsubServer(Path(folder))
+    with running(PubsubServer, "pubsub") as server:
         try:
-            server.start()
             os.environ[EMULATOR_VARIABLE] = server.address
             yield server
         finally:
-            server.kill()
             os.environ.pop(EMULATOR_VARIABLE, None)
             if before is not None:
                 os.environ[EMULATOR_VARIABLE] = before
@@ -112,12 +116,7 @@ def main() -> None:
         for pair in sys.argv[2:]:
             topic, _, subscription = pair.partition(":")
             create_subscription(sys.argv[1], topic, subscription)
-        print(f"export {EMULATOR_VARIABLE}={server.address}", flush=True)
-        try:
-            while True:
-                time.sleep(3600)
-        except KeyboardInterrupt:
-            pass
+        serve_until_interrupted(f"export {EMULATOR_VARIABLE}={server.address}")
 
 
 if __name__ == "__main__":

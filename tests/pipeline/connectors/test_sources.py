@@ -14,13 +14,6 @@ from tests.pipeline.connectors.services import Channel, delete, opened, polled, 
 pytestmark = pytest.mark.java
 
 
-@pytest.fixture(params=["kafka", "pubsub"])
-def channel(request: pytest.FixtureRequest) -> Channel:
-    """A fresh topic of each service."""
-    made: Channel = request.getfixturevalue(request.param).channel()
-    return made
-
-
 class TestEverySource:
     def test_gives_out_all_that_was_published_under_positions_of_their_own(self, channel: Channel) -> None:
         payloads = [b"message %d" % number for number in range(500)]
