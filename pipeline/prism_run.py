@@ -58,6 +58,13 @@ def prism_found(location: str | None) -> str | None:
     return location or shutil.which("prism", path=f"{os.environ.get('PATH', '')}:{gopath}/bin")
 
 
+def take_binary(options: PipelineOptions) -> bool:
+    """Has the runner use the binary that is here, for Beam would fetch one; tells whether there is any."""
+    prism = options.view_as(PrismRunnerOptions)
+    prism.prism_location = prism_found(prism.prism_location)
+    return prism.prism_location is not None
+
+
 def prism_checks() -> Iterator[Check]:
     """What this machine would need."""
     found = prism_found(None)
@@ -71,12 +78,10 @@ def run_prism(config: JobConfig, options: PipelineOptions, asked: threading.Even
     binary, or when the engine gives up.
     """
     check_prism(config)
-    prism = options.view_as(PrismRunnerOptions)
-    if (location := prism_found(prism.prism_location)) is None:
+    if not take_binary(options):
         raise DeploymentError(
             f"PrismRunner: its program is not here; {_INSTALL}, or give its path or URL as --prism_location"
         )
-    prism.prism_location = location
     score_feedback = scorer_of(config)
     run_id = new_run_id()
     with tempfile.TemporaryDirectory(prefix="livelist-prism-") as name:

@@ -56,6 +56,10 @@ def run(args: argparse.Namespace) -> int:
 
     if any("multi_processing" in option for option in args.beam):
         quiet_workers()
+    if launch.runner.rpartition(".")[2] == "PrismRunner":
+        from pipeline.prism_run import take_binary
+
+        take_binary(launch.beam_options)
     tell_skipped([*launch.config.inputs, *launch.config.items])
     with progress("starting"):
         report = run_job(launch.config, launch.beam_options)

@@ -39,12 +39,15 @@ def accepted(output: Path) -> int:
 
 
 @pytest.mark.cloud
-def test_prism_makes_the_lists_of_the_engine_in_this_process(prism: str, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("prism")
+def test_prism_makes_the_lists_of_the_engine_in_this_process(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     log = write_log(tmp_path / "events.jsonl", shop_log())
     run(tmp_path / "here", log, threads=1)
-    options = ["--runner=PrismRunner", f"--prism_location={prism}", "--environment_type=LOOPBACK"]
-    report = run(tmp_path / "prism", log, threads=1, options=options)
-    assert report.accounting.input == len(shop_log())
+    places = [f"--input={log}", f"--output={tmp_path / 'prism'}"]
+    assert main(["--debug", "run", "--runner=PrismRunner", *places, "--k=5", "--threads=1"]) == 0
+    assert f"{len(shop_log()):,} read = " in capsys.readouterr().out
     made = lists_found(tmp_path / "prism")
     assert made and made == lists_found(tmp_path / "here")
 
