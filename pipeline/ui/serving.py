@@ -18,7 +18,8 @@ import uvicorn
 from models.errors import UsageError
 from pipeline.ui.server import make_app
 
-_LOCAL_NAMES: Final = ("localhost", "127.0.0.1", "[::1]", "::1")
+#: The last is what earlier releases of Starlette make of [::1]:PORT.
+_LOCAL_NAMES: Final = ("localhost", "127.0.0.1", "::1", "[::1]", "[")
 _MOST_CONNECTIONS: Final = 200
 _LAST_ANSWERS_SECONDS: Final = 3
 
