@@ -251,7 +251,9 @@ class Reindexer(AbstractContextManager["Reindexer"]):
             env=os.environ | {"PYTHONPATH": path},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            start_new_session=True,  # a Ctrl-C is for the job, which drains with it
+            # A Ctrl-C is for the job, which drains with it. Not a session of its own: Linux may share
+            # processors out by sessions, and then niceness would count for nothing.
+            process_group=0,
         )
         theirs.close()
         self._connection = ours
