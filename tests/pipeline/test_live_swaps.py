@@ -28,7 +28,7 @@ from tests.pipeline.feedback_log import Event, burst, run, shop_log, table, writ
 from tests.pipeline.live_runs import K, append, await_that, lines_in, live_run, pinned, users_of
 
 #: Models and indexes that one run takes up, in turns.
-SWAPS: Final = int(os.environ.get("LIVELIST_SWAPS", "20"))
+SWAPS: Final = int(os.environ.get("LIVELIST_SWAPS", "12"))
 _POLL_SECONDS: Final = 0.05
 WORDS: Final = ("good , it broke", "bad zipper", "love it", "hate the zipper .")
 
@@ -233,8 +233,9 @@ def test_an_index_and_a_model_that_are_copied_under_their_pointers_serve_once_th
         ):
             write_pointer(root, name)
             (root / name).mkdir()
-            for file in sorted(whole.iterdir(), reverse=True):  # manifest.json among them
-                shop.serves(shop.artefacts[0], shop.indexes[0])
+            for number, file in enumerate(sorted(whole.iterdir(), reverse=True)):
+                if number % 5 == 1:  # a part is there; so is manifest.json, now and then
+                    shop.serves(shop.artefacts[0], shop.indexes[0])
                 shutil.copyfile(file, root / name / file.name)
         await_that(lambda: shop.serves(shop.artefacts[1], shop.indexes[1]), 60)
     assert current_lists(shop.output) == expected_lists(
