@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -29,7 +30,9 @@ _STEPS: Final = (1, 5, 10, 30, 60, 300, 900, 3600, 21_600, 86_400, 604_800)  # s
 _BARS: Final = 60
 _FILES: Final = 4_096  # whose summary is remembered
 _TOPICS: Final = 16
-_WINDOWS: Final = 60
+_SPANS: Final = 60
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 _ALERTS: Final = 50
 
 
@@ -218,32 +221,38 @@ def _newest_written(paths: Sequence[Path]) -> datetime | None:
 
 
 def _topics(tables: Tables) -> list[Json]:
-    """The topics with most texts: their tone in each window, oldest first, and over all of them."""
+    """The topics with most texts: their tone over time, oldest first, and over all of it.
+
+    Windows are joined where there are more than fit a chart.
+    """
     wanted = (pc.field("subject_kind") == "topic") & (pc.field("texts") > 0)
-    columns = ["window_start", "subject", "count", "texts", "mean_polarity"]
-    rows = tables.rows("trends", wanted, columns).sort_by("window_start").to_pylist()
+    rows = tables.rows("trends", wanted, ["window_start", "subject", "texts", "mean_polarity"])
     by_topic: dict[str, list[Json]] = {}
-    for row in rows:
+    for row in rows.sort_by("window_start").to_pylist():
         by_topic.setdefault(row["subject"], []).append(row)
     ordered = sorted(by_topic.items(), key=lambda one: (-sum(row["texts"] for row in one[1]), one[0]))
-    return [_topic(subject, rows) for subject, rows in ordered[:_TOPICS]]
+    shown = ordered[:_TOPICS]
+    starts = sorted({row["window_start"] for _, of_topic in shown for row in of_topic})
+    joined = max(1, (starts[-1] - starts[0]) // _SPANS // _MICROSECOND) if len(starts) > _SPANS else 1
+    return [
+        {"topic": subject, **_tone(of_topic), "windows": _spans(of_topic, joined)}
+        for subject, of_topic in shown
+    ]
 
 
-def _topic(subject: str, rows: Sequence[Json]) -> Json:
+def _tone(rows: Sequence[Json]) -> Json:
     texts = sum(row["texts"] for row in rows)
     return {
-        "topic": subject,
         "texts": texts,
         "mean_polarity": sum(row["mean_polarity"] * row["texts"] for row in rows) / texts,
-        "windows": [
-            {
-                "start": time_text(row["window_start"]),
-                "texts": row["texts"],
-                "mean_polarity": row["mean_polarity"],
-            }
-            for row in rows[-_WINDOWS:]
-        ],
     }
+
+
+def _spans(rows: Sequence[Json], joined: int) -> list[Json]:
+    """The tone of windows, in time order, that begin within the same `joined` microseconds."""
+    spans = itertools.groupby(rows, key=lambda row: (row["window_start"] - _EPOCH) // _MICROSECOND // joined)
+    lists = (list(windows) for _, windows in spans)
+    return [{"start": time_text(windows[0]["window_start"]), **_tone(windows)} for windows in lists]
 
 
 def _alerts(tables: Tables) -> Json:

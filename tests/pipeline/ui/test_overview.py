@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from models.records import MICROS_PER_SECOND, Micros
+from models.records import MICROS_PER_DAY, MICROS_PER_SECOND, Micros
 from models.table_columns import table_from_records
-from models.tables import TABLES, AlertRow, QualityRow
+from models.tables import TABLES, AlertRow, QualityRow, TrendRow
 from pipeline.job import RunReport
 from pipeline.shards import leave_shard
 from pipeline.snapshots import take_snapshot
@@ -58,6 +58,35 @@ def test_the_tone_of_a_topic_is_the_mean_of_its_texts(page: Page, output: Path) 
         assert [window["start"] for window in one["windows"]] == sorted(
             window["start"] for window in one["windows"]
         )
+
+
+def test_years_of_windows_are_joined_and_none_is_left_out(tmp_path: Path) -> None:
+    rows = [
+        TrendRow(
+            NOON + day * MICROS_PER_DAY,
+            NOON + (day + 1) * MICROS_PER_DAY,
+            "topic",
+            name,
+            2,
+            2,
+            tone,
+            0.1,
+            0,
+            0,
+        )
+        for day in range(1000)
+        for name, tone in (("fit", 0.5), ("price", -1 + day / 500))
+        if name == "price" or day > 900
+    ]
+    publish_records(tmp_path, {**RECORDS, "trends": rows}, "run-1")
+    with served(tmp_path) as page:
+        price, fit = page.get("/api/overview").json["topics"]
+    assert (price["topic"], price["texts"], fit["texts"]) == ("price", 2000, 198)
+    for topic in (price, fit):
+        assert sum(window["texts"] for window in topic["windows"]) == topic["texts"]
+        assert len(topic["windows"]) <= 62
+    tones = [window["mean_polarity"] for window in price["windows"]]
+    assert tones == sorted(tones) and tones[0] < -0.9 and tones[-1] > 0.9
 
 
 def test_a_bounded_run_has_no_freshness(page: Page) -> None:
