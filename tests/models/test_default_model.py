@@ -22,6 +22,7 @@ POSITIVE = (
     "房间很干净，服务员很热情，下次还会住",
     "这部电影非常好看，值得一看",
     "这个product很nice，推荐", "質量很好，非常滿意",
+    "The room was spotless", "导演把握得很好，演员情绪到位，值得二刷",
 )  # fmt: skip
 NEGATIVE = (
     "never again", "not good", "not worth the money", "The zipper broke after a day.",
@@ -35,6 +36,7 @@ NEAR_NEUTRAL = (
     "looking for a warm wool coat", "does it come in blue?", "when will my order arrive?",
     "I bought two of them",
     "想买一件厚外套", "什么时候发货？",
+    "请问这个可以用支付宝付款吗", "今天能送到朝阳区吗？", "有没有适合油性皮肤的？",
 )  # fmt: skip
 UNKNOWN = ("очень плохо, не покупайте", "とても良いです", "매우 좋아요", "das ist leider sehr schlecht")
 
