@@ -49,9 +49,19 @@ class Look:
         return sum(count for name, count in self.samples.items() if name.startswith(begin))
 
     @property
+    def accepted_behaviour(self) -> float:
+        """Of what counts, the events without words."""
+        return self.of('livelist_records_total{account="accepted.without_text"}')
+
+    @property
     def served(self) -> float:
         """Events whose list is there, words with their scores."""
-        return self.ages("behaviour")[-1] + self.ages("words")[-1]
+        return self.behaviour + self.words
+
+    @property
+    def behaviour(self) -> float:
+        """Of these, the ones without words."""
+        return self.ages("behaviour")[-1]
 
     @property
     def words(self) -> float:

@@ -104,17 +104,17 @@ def driven(plan: Plan) -> Iterator[tuple[BenchedJob, Population, Path]]:
         with BenchedJob(events, output, flags, start) as job:
             if not job.await_that(lambda: job.metrics().get("livelist_lists_total"), _START_SECONDS):
                 raise LivelistError(f"the job made no list in {_START_SECONDS:.0f} s")
-            if not plan.batch_seconds:
-                await_served(job, plan.warm, _START_SECONDS)
+            await_served(job, plan.warm, _START_SECONDS, words=not plan.batch_seconds)
             yield job, population, log
 
 
-def await_served(job: BenchedJob, records: float, seconds: float) -> None:
-    """Until all that was read of so many records is in lists."""
+def await_served(job: BenchedJob, records: float, seconds: float, words: bool = True) -> None:
+    """Until all that was read of so many records is in lists; without `words`, all behaviour."""
 
     def worked_off() -> bool:
         look = job.look()
-        return look.records >= records and look.served >= look.accepted
+        served, wanted = (look.served, look.accepted) if words else (look.behaviour, look.accepted_behaviour)
+        return look.records >= records and served >= wanted
 
     job.await_that(worked_off, seconds)
 
@@ -139,8 +139,8 @@ def _step(plan: Plan, job: BenchedJob, population: Population, log: Path, rate: 
     before, words = job.look(), population.words
     written = append_at_rate(population, log, rate, plan.seconds)
     after, words = job.look(), population.words - words
-    if not plan.batch_seconds:
-        await_served(job, before.records + written, 10 * plan.seconds + 30)
+    total, most = before.records + written, 10 * plan.seconds + 30
+    await_served(job, total, most, words=not plan.batch_seconds)
     return step_between(before, after, job.look(), rate, written, words)
 
 
