@@ -107,7 +107,7 @@ class PulledSource(UnboundedSource):
         return [replace(self, splits=1, name=f"{self.name}-{min(part)}", partitions=part) for part in parts]
 
     def create_reader(self, options: object, checkpoint_mark: PulledMark | None) -> UnboundedReader:
-        return PulledReader(self, {} if checkpoint_mark is None else checkpoint_mark.offsets)
+        return PulledReader(self, checkpoint_mark)
 
     def get_checkpoint_mark_coder(self) -> Coder:
         return PulledMarkCoder()
@@ -179,17 +179,43 @@ class Doubted:
             return true
 
 
+class _Receipts:
+    """What a split has given out and not acknowledged; its readers in this process share it."""
+
+    def __init__(self, doubtful: bool) -> None:
+        self._doubted = Doubted() if doubtful else None
+        self._finalized: deque[list[str]] = deque()  # from the engine's thread
+        self.owed = 0  # marks with receipts that are not acknowledged
+
+    def finalize(self, given: list[str], ended: float) -> None:
+        """The engine calls a bundle that ended then checkpointed."""
+        if self._doubted is None:
+            self._finalized.append(given)
+        else:
+            self._finalized.extend(self._doubted.tell(given, ended, time.monotonic()))
+
+    def acknowledge(self, pull: PullSource) -> None:
+        """All that is in a checkpoint."""
+        while self._finalized:
+            given = self._finalized.popleft()
+            if given:
+                pull.commit(given)
+                self.owed -= 1
+
+
 #: Split -> its reader in this process. An engine that goes back to a checkpoint makes a new reader and
-#: forgets the one before, which would hold its messages until it is found idle.
+#: forgets the one before, which would hold its messages until it is found idle. Flink's makes a new one
+#: where the one before was parked by another instance of the step: then it takes over the connection.
 _readers: Final[dict[str, PulledReader]] = {}
 
 
 class PulledReader(UnboundedReader):
     """Gives out what has come; waits no longer than the source says."""
 
-    def __init__(self, source: PulledSource, offsets: Mapping[str, int]) -> None:
+    def __init__(self, source: PulledSource, mark: PulledMark | None) -> None:
         self._source = source
-        self._offsets = dict(offsets)
+        self._from = mark.reader if mark is not None else ""
+        self._offsets = dict(mark.offsets) if mark is not None else {}
         self._id = secrets.token_hex(8)
         self._marks = 0
         self._pull: PullSource | None = None
@@ -197,18 +223,20 @@ class PulledReader(UnboundedReader):
         self._current: Received | None = None
         self._event_time: Micros = 0
         self._given: list[str] = []  # receipts since the last mark
-        self._finalized: deque[list[str]] = deque()  # from the engine's thread
-        self._doubted = Doubted() if source.doubtful else None
-        self._owed = 0  # marks with receipts that are not finalized
+        self._receipts = _Receipts(source.doubtful)
         self._watermark = Watermark(source.out_of_order_seconds, source.idle_seconds, wall_clock())
         self._last_came = time.monotonic()
         self._ended = False
 
     def start(self) -> bool:
         """Connects; raises InputError or DeploymentError."""
-        if (before := _readers.pop(self._source.name, None)) is not None:
-            before.close()
+        before = _readers.pop(self._source.name, None)
         _readers[self._source.name] = self
+        if before is not None and before.stands_at(self._from):
+            self._take_over(before)
+            return self.advance()
+        if before is not None:
+            before.close()
         pull = self._source.pull_source()
         pull.open(self._offsets)
         self._pull = pull
@@ -247,10 +275,10 @@ class PulledReader(UnboundedReader):
     def get_checkpoint_mark(self) -> PulledMark:
         """All that was given out."""
         given, self._given = self._given, []
-        self._owed += bool(given)
+        self._receipts.owed += bool(given)
         self._marks += 1
-        name, ended = f"{self._id}-{self._marks}", time.monotonic()
-        return PulledMark(name, self._offsets, lambda: self._finalize(given, ended))
+        receipts, ended = self._receipts, time.monotonic()
+        return PulledMark(self._name, self._offsets, lambda: receipts.finalize(given, ended))
 
     def close(self) -> None:
         """Gives back what no complete checkpoint holds."""
@@ -258,36 +286,41 @@ class PulledReader(UnboundedReader):
             del _readers[self._source.name]
         pull, self._pull = self._pull, None
         if pull is not None:
-            self._acknowledge(pull)
+            self._receipts.acknowledge(pull)
             pull.close()
 
-    def _finalize(self, given: list[str], ended: float) -> None:
-        if self._doubted is None:
-            self._finalized.append(given)
-        else:
-            self._finalized.extend(self._doubted.tell(given, ended, time.monotonic()))
+    def stands_at(self, mark: str) -> bool:
+        """Whether a reader made from that mark would go on where this one is, which nobody needs then."""
+        return self._pull is not None and not self._given and mark == self._name
+
+    @property
+    def _name(self) -> str:
+        """Of the last mark."""
+        return f"{self._id}-{self._marks}"
+
+    def _take_over(self, before: PulledReader) -> None:
+        self._pull, before._pull = before._pull, None
+        self._id, self._marks = before._id, before._marks
+        self._offsets, self._polled = before._offsets, before._polled
+        self._receipts, self._watermark = before._receipts, before._watermark
+        self._last_came = before._last_came
 
     def _next(self) -> Received | None:
         if self._polled:
             return self._polled.popleft()
         if self._pull is None:
             raise RuntimeError("this reader was closed: another one reads its split")
-        self._acknowledge(self._pull)
+        self._receipts.acknowledge(self._pull)
         wait = 0.0 if self._given else self._source.wait_seconds  # what this bundle has is not held up
         self._polled.extend(self._pull.poll(_POLLED, wait))
         if self._polled:
             self._last_came = time.monotonic()
             return self._polled.popleft()
         quiet = time.monotonic() - self._last_came
+        owes = self._source.doubtful and self._receipts.owed
         self._ended = (
-            quiet >= (_DRAIN_OWED_SECONDS if self._doubted and self._owed else _DRAIN_QUIET_SECONDS)
+            quiet >= (_DRAIN_OWED_SECONDS if owes else _DRAIN_QUIET_SECONDS)
             and bool(self._source.drain_file)
             and Path(self._source.drain_file).exists()
         )
         return None
-
-    def _acknowledge(self, pull: PullSource) -> None:
-        while self._finalized:
-            given = self._finalized.popleft()
-            pull.commit(given)
-            self._owed -= bool(given)

@@ -148,34 +148,6 @@ def test_a_full_checkpoint_disk_is_told_as_failing(settings: ClusterSettings, tm
     scenario.finish()
 
 
-def test_a_job_that_restarts_for_ever_is_told_as_failing_with_the_cause_and_goes_on_when_it_is_mended(
-    settings: ClusterSettings, tmp_path: Path
-) -> None:
-    scenario = Scenario(settings, tmp_path / "job", "restarts", hard_log(15)[:40])
-    scenario.write(0.5)
-    scenario.start()
-    scenario.await_rows()
-    scenario.await_checkpoint()
-    index, aside = scenario.output / "index", scenario.output / "aside"
-    index.rename(aside)
-    kill_python_worker(settings)
-    try:
-        await_that(lambda: _restarts_for_ever(scenario), 240)
-    finally:
-        aside.rename(index)
-    _await_verdict(scenario, "ok")
-    scenario.write(1.0)
-    scenario.finish()
-    assert_equals_oracle(scenario)
-
-
-def _restarts_for_ever(scenario: Scenario) -> bool:
-    """Told so while Flink itself says that it runs."""
-    status = scenario.status()
-    running = status.facts.state == "RUNNING" and status.facts.restarts >= 3
-    return running and status.health.verdict == "failing" and "no item index" in status.health.why
-
-
 def _await_verdict(scenario: Scenario, verdict: str) -> None:
     await_that(lambda: scenario.status().health.verdict == verdict, 180)
 
