@@ -9,7 +9,7 @@ from models.cleaning import CleaningConfig
 from models.ranking.config import IndexConfig, RankingConfig
 from models.records import MICROS_PER_SECOND, Micros
 from models.state import StateConfig
-from pipeline.reading import InputFormat
+from pipeline.inputs.reading import InputFormat
 
 IfExists = Literal["replace", "append", "error"]
 

@@ -19,9 +19,9 @@ from models.state import CompactEvent, UserState
 from models.text import text_hash
 from models.views import RatingStatistics, UserView, ViewPolicy, accepted_events, view_events
 from pipeline.config import JobConfig
+from pipeline.inputs.reading import read_feedback, read_items
 from pipeline.job import NO_MODEL, view_policy
 from pipeline.progress import JOINING, PROGRESS, SCORING
-from pipeline.reading import read_feedback, read_items
 from transforms.build_index import TextVector, item_text, owned_vectors
 
 _BATCH: Final = 512  # texts scored together

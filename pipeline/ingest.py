@@ -10,7 +10,7 @@ import apache_beam as beam
 from models.accounting import ITEMS_READ, ITEMS_REJECTED, ITEMS_REPEATED
 from models.records import DeadLetter, FeedbackEvent, Item
 from pipeline.config import JobConfig
-from pipeline.sources import ReadRecords
+from pipeline.inputs.sources import ReadRecords
 from transforms.clean_feedback import CleanFeedback
 from transforms.parse_feedback import ParseFeedback, ParseItems
 

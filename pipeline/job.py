@@ -22,12 +22,12 @@ from models.views import ViewPolicy
 from pipeline.config import JobConfig
 from pipeline.connectors.uris import redacted
 from pipeline.ingest import Ingested, ingest
-from pipeline.inputs import check_inputs
-from pipeline.output_folder import TableReceipt, is_local, local_path, new_run_id
+from pipeline.inputs.finding import check_inputs
 from pipeline.progress import JOB_STAGES, PROGRESS, READING_ITEMS
 from pipeline.recommender import RecommenderConfig, build_recommender
-from pipeline.sinks import WriteTables, prepare_output
-from pipeline.tables_reader import last_published, read_accounting
+from pipeline.tables.output_folder import TableReceipt, is_local, local_path, new_run_id
+from pipeline.tables.reader import last_published, read_accounting
+from pipeline.tables.sinks import WriteTables, prepare_output
 from transforms.score_feedback import ScoreFeedback
 
 #: The value of --model that switches scoring off.

@@ -27,11 +27,11 @@ from pipeline.cluster.checks import Check
 from pipeline.config import JobConfig
 from pipeline.connectors.uris import redacted
 from pipeline.endless import sorted_inputs
-from pipeline.flink_job import build_flink, check_flink
-from pipeline.flink_source import DRAIN
-from pipeline.flink_steward import CONFIG, Steward, read_beat
+from pipeline.flink.job import build_flink, check_flink
+from pipeline.flink.source import DRAIN
+from pipeline.flink.steward import CONFIG, Steward, read_beat
 from pipeline.job import scorer_of
-from pipeline.output_folder import new_run_id
+from pipeline.tables.output_folder import new_run_id
 
 _INSTALL: Final = f"go install github.com/apache/beam/sdks/v2/go/cmd/prism@v{beam.version.__version__}"
 _POLL_SECONDS: Final = 0.1

@@ -10,7 +10,7 @@ from typing import Final
 from models.cleaning import CleaningConfig
 from models.errors import ERROR_CODES
 from models.records import DeadLetter, FeedbackEvent, Micros
-from pipeline.reading import InputFormat, read_feedback, read_items
+from pipeline.inputs.reading import InputFormat, read_feedback, read_items
 
 #: So many rejects of each code are kept as examples.
 EXAMPLES_PER_CODE: Final = 3

@@ -21,8 +21,8 @@ from models.ranking.ranker import rank
 from models.records import FeedbackEvent, RankedItem, Reason, ScoredFeedback
 from models.state import StateConfig, UserState
 from models.views import ViewPolicy, view_user
-from pipeline.reading import read_feedback
-from pipeline.tables_reader import read_accounting
+from pipeline.inputs.reading import read_feedback
+from pipeline.tables.reader import read_accounting
 from transforms.rank_top_k import published_statistics
 
 #: user_id, rank, item_id, score, reasons

@@ -2,7 +2,7 @@
 
 import sys
 
-from pipeline.dataflow_template import launch
+from pipeline.dataflow.template import launch
 
 if __name__ == "__main__":
     sys.exit(launch(sys.argv[1:]))

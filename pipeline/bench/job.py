@@ -18,7 +18,7 @@ from typing import Final
 
 from models.errors import LivelistError
 from pipeline.bench.usage import Usage, usage_of
-from pipeline.live_freshness import BOUNDS
+from pipeline.live.freshness import BOUNDS
 
 START: Final = "import sys; from pipeline.cli.main import main; sys.exit(main(sys.argv[1:]))"
 _ANSWER_SECONDS: Final = 30.0

@@ -13,7 +13,7 @@ from typing import Final
 from models.errors import LivelistError
 from pipeline.bench.job import START, BenchedJob, Look
 from pipeline.bench.population import Population, append_at_rate
-from pipeline.live_freshness import quantiles_between
+from pipeline.live.freshness import quantiles_between
 
 #: A rate is sustained while what waits at its end is less than it brings in so many seconds.
 _BACKLOG_SECONDS: Final = 2.0

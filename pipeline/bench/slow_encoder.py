@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from models.encoder.serving import Served
-from pipeline import live
 from pipeline.config import JobConfig
-from pipeline.text_lane import Scorer
+from pipeline.live import run as live
+from pipeline.live.text_lane import Scorer
 
 
 class SlowScorer:

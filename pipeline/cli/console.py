@@ -47,7 +47,7 @@ def quiet_workers() -> None:
 
 def tell_skipped(patterns: Iterable[str]) -> None:
     """Say on standard error which files of given folders are not read."""
-    from pipeline.inputs import skipped_files
+    from pipeline.inputs.finding import skipped_files
 
     if skipped := skipped_files(patterns):
         more = f" and {len(skipped) - 5:,} more" if len(skipped) > 5 else ""

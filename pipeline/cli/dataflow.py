@@ -27,7 +27,7 @@ def send(launch: Launch, args: argparse.Namespace) -> int:
                 "`gcloud dataflow jobs drain` ends a job"
             )
     from pipeline.cli.report import print_report
-    from pipeline.dataflow_submit import submit
+    from pipeline.dataflow.submit import submit
 
     print("runner: DataflowRunner, in the cloud", file=sys.stderr)
     submitted = submit(launch.config, launch.beam_options, args.streaming)

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.cli.demo_story import DemoFiles, Said, left_and_came
-from pipeline.titles import titles_of
+from pipeline.tables.titles import titles_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -107,7 +107,7 @@ def _cell(
 
 def read_list(tables: Path, user_id: str) -> tuple[RankedItem, ...]:
     """A person's current list, from the tables."""
-    from pipeline.tables_reader import read_latest
+    from pipeline.tables.reader import read_latest
 
     return read_latest(str(tables), user_id).items
 

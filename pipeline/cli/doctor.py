@@ -49,7 +49,7 @@ EXTRAS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
 #: Runner -> what tells what it needs, as Checks.
 _RUNNERS: Final = {
     "flink": "pipeline.cluster.checks:flink_checks",
-    "dataflow": "pipeline.dataflow_checks:dataflow_checks",
+    "dataflow": "pipeline.dataflow.checks:dataflow_checks",
     "prism": "pipeline.prism_run:prism_checks",
 }
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Final
 from models.errors import InputError, OutputError, UsageError
 from pipeline.cli.console import output_console, progress, quiet_libraries, tell_skipped
 from pipeline.cli.parsing import CommandParser, flags_of
-from pipeline.file_systems import parse_with_file_systems, use_file_systems
 from pipeline.flags.groups import GROUPS, RUN_GROUPS, add_flags
 from pipeline.flags.parsed import job_config
+from pipeline.inputs.file_systems import parse_with_file_systems, use_file_systems
 from pipeline.progress import EVALUATION_STAGES, PREDICTING, PROGRESS
 
 if TYPE_CHECKING:

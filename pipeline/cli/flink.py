@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from pipeline.cluster.settings import ClusterSettings
     from pipeline.config import JobConfig
-    from pipeline.flink_submit import FlinkJob
+    from pipeline.flink.submit import FlinkJob
 
 EXAMPLE: Final = """livelist flink up
   mkdir -p out/events
@@ -103,13 +103,13 @@ def _up_flags(parser: CommandParser) -> None:
 
 
 def _job_flags(parser: CommandParser) -> None:
-    from pipeline.flink_submit import FlinkPlan
+    from pipeline.flink.submit import FlinkPlan
 
     parser.add_argument("--name", default=FlinkPlan().name, help="of the job (default: %(default)s)")
 
 
 def _submit_flags(parser: CommandParser) -> None:
-    from pipeline.flink_submit import FlinkPlan
+    from pipeline.flink.submit import FlinkPlan
 
     plan = FlinkPlan()
     add = parser.add_argument
@@ -160,7 +160,7 @@ def _up(args: argparse.Namespace) -> int:
 
 def _submit(args: argparse.Namespace) -> int:
     from pipeline.flags.parsed import job_config
-    from pipeline.flink_submit import FlinkPlan, submit
+    from pipeline.flink.submit import FlinkPlan, submit
 
     settings = _settings(args)
     plan = FlinkPlan(args.name, args.parallelism, args.bundle_millis, poll_seconds=args.poll_seconds)
@@ -176,8 +176,8 @@ def _say_runs(job: FlinkJob, settings: ClusterSettings) -> None:
 
 def _status(args: argparse.Namespace) -> int:
     from pipeline.cluster.cluster import running_processes
-    from pipeline.flink_status import job_status
-    from pipeline.flink_submit import job_names
+    from pipeline.flink.status import job_status
+    from pipeline.flink.submit import job_names
 
     settings = _settings(args)
     processes = running_processes(settings.root)
@@ -201,7 +201,7 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _savepoint(args: argparse.Namespace) -> int:
-    from pipeline.flink_submit import savepoint
+    from pipeline.flink.submit import savepoint
 
     path = savepoint(_settings(args), args.name)
     print(f"job {args.name} stopped; `livelist flink resume` goes on from {path}")
@@ -209,7 +209,7 @@ def _savepoint(args: argparse.Namespace) -> int:
 
 
 def _resume(args: argparse.Namespace) -> int:
-    from pipeline.flink_submit import load_job, newest_state, submit
+    from pipeline.flink.submit import load_job, newest_state, submit
 
     settings = _settings(args)
     job = load_job(settings, args.name)
@@ -231,7 +231,7 @@ def _config_of(job: FlinkJob) -> JobConfig:
 
 
 def _drain(args: argparse.Namespace) -> int:
-    from pipeline.flink_submit import drain
+    from pipeline.flink.submit import drain
 
     drain(_settings(args), args.name)
     print(f"job {args.name} is drained; its tables are whole")
@@ -250,7 +250,7 @@ def run_in_foreground(config: JobConfig, options: PipelineOptions, run_for_secon
     from apache_beam.options.pipeline_options import FlinkRunnerOptions
 
     from pipeline.cluster.settings import load_settings
-    from pipeline.flink_submit import FlinkPlan, submit
+    from pipeline.flink.submit import FlinkPlan, submit
 
     settings = load_settings(Path(_FOLDER))
     plan = FlinkPlan(parallelism=max(1, options.view_as(FlinkRunnerOptions).parallelism))
@@ -281,8 +281,8 @@ def until_asked(after_seconds: float | None) -> Iterator[threading.Event]:
 
 def _watch(settings: ClusterSettings, name: str, asked: threading.Event) -> int:
     """Says when the job's health changes; drains it when that is asked for."""
-    from pipeline.flink_status import job_status
-    from pipeline.flink_submit import drain
+    from pipeline.flink.status import job_status
+    from pipeline.flink.submit import drain
 
     told = ""
     while not asked.wait(_WATCH_SECONDS):

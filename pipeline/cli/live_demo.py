@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from models.records import TopK
     from pipeline.cli.live_demo_feed import Feed
-    from pipeline.live import LiveRun
+    from pipeline.live.run import LiveRun
 
 EXAMPLE: Final = "livelist live-demo --seconds 60"
 
@@ -72,11 +72,11 @@ def _run_job(
     from pipeline.bench.population import Population, send_at_rate, shop_items
     from pipeline.cli.live_view import stopped_by_signals, warnings_shown
     from pipeline.config import JobConfig
-    from pipeline.live import run_live
-    from pipeline.live_freshness import quantiles_between
-    from pipeline.live_job import ENGINE
-    from pipeline.live_state import live_state
-    from pipeline.output_folder import new_run_id
+    from pipeline.live.freshness import quantiles_between
+    from pipeline.live.job import ENGINE
+    from pipeline.live.run import run_live
+    from pipeline.live.state import live_state
+    from pipeline.tables.output_folder import new_run_id
 
     titles = shop_items()
     population = Population(args.users, sorted(titles), args.texts)

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Final
 from rich.console import Console
 from rich.text import Text
 
-from pipeline.json_logs import JsonFormatter
+from pipeline.live.json_logs import JsonFormatter
 
 if TYPE_CHECKING:
-    from pipeline.live import LiveReport
-    from pipeline.live_state import LiveState
+    from pipeline.live.run import LiveReport
+    from pipeline.live.state import LiveState
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _STATUS_SECONDS: Final = 1.0

@@ -22,7 +22,7 @@ def run_on_prism(launch: Launch, args: argparse.Namespace) -> int:
         if given:
             raise UsageError(f"{flag} is for a job in this process: leave --runner out")
     from pipeline.prism_run import run_prism
-    from pipeline.tables_reader import last_published
+    from pipeline.tables.reader import last_published
 
     print(
         "runner: PrismRunner, on this machine; it keeps nothing for a restart, which reads the files "

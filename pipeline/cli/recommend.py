@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from models.errors import UsageError
 from pipeline.cli.console import output_console, quiet_libraries
 from pipeline.cli.parsing import CommandParser
-from pipeline.file_systems import parse_with_file_systems, use_file_systems
+from pipeline.inputs.file_systems import parse_with_file_systems, use_file_systems
 
 if TYPE_CHECKING:
     from models.records import TopK
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     use_file_systems(args.beam, [args.output])
     from models.text import pseudonym
     from pipeline.flags.parsed import USER_ID_KEY_VARIABLE
-    from pipeline.tables_reader import read_latest
+    from pipeline.tables.reader import read_latest
 
     key = os.environ.get(USER_ID_KEY_VARIABLE) if args.user_id_key is None else args.user_id_key
     top = read_latest(args.output, pseudonym(args.user, key.encode()) if key else args.user)
@@ -69,7 +69,7 @@ def _print(top: TopK, user: str, output: str) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from pipeline.titles import titles_of
+    from pipeline.tables.titles import titles_of
 
     title = titles_of(Path(output))
     table = Table(box=None, pad_edge=False, header_style="bold")

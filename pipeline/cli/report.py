@@ -42,7 +42,7 @@ def print_report(report: RunReport, console: Console) -> None:
 
 def _lists(report: RunReport) -> str:
     """What was listed: current lists, and what else there is in the table of lists."""
-    from pipeline.tables_reader import count_hindsight_and_tombstones
+    from pipeline.tables.reader import count_hindsight_and_tombstones
 
     written = report.rows.get("recommendations", 0)
     hindsight, tombstones = (
@@ -57,7 +57,7 @@ def _lists(report: RunReport) -> str:
 def _canary(report: RunReport) -> list[str]:
     """What the canary's scores came to, by the table of checks."""
     from models.canary import PREFIX, in_words
-    from pipeline.tables_reader import read_checks
+    from pipeline.tables.reader import read_checks
 
     return in_words(read_checks(report.output, PREFIX))
 

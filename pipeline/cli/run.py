@@ -76,11 +76,11 @@ def _know_file_systems(launch: Launch) -> None:
 
 def _run_endless(launch: Launch, args: argparse.Namespace) -> int:
     from pipeline.cli.live_view import print_live_report, show_status, stopped_by_signals, warnings_shown
-    from pipeline.live import LiveRun, check_engine, run_live
-    from pipeline.live_start import state_folder
-    from pipeline.live_state import live_state
-    from pipeline.metrics import metrics_of, rendered, served_metrics
-    from pipeline.output_folder import new_run_id
+    from pipeline.live.metrics import metrics_of, rendered, served_metrics
+    from pipeline.live.run import LiveRun, check_engine, run_live
+    from pipeline.live.start import state_folder
+    from pipeline.live.state import live_state
+    from pipeline.tables.output_folder import new_run_id
 
     if launch.runner.rpartition(".")[2] == "FlinkRunner":
         from pipeline.cli.flink import run_in_foreground

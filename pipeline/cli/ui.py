@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _folder(output: str) -> Path:
-    from pipeline.output_folder import is_local, local_path
+    from pipeline.tables.output_folder import is_local, local_path
 
     if not is_local(output):
         raise UsageError(f"--output {output}: the page reads a folder of this machine; copy the tables there")

@@ -14,9 +14,9 @@ from models.errors import ERROR_CODES, UsageError
 from models.times import format_time
 from pipeline.cli.console import output_console, progress, quiet_libraries, tell_skipped
 from pipeline.cli.parsing import CommandParser
-from pipeline.file_systems import parse_with_file_systems, use_file_systems
 from pipeline.flags.groups import add_flags
 from pipeline.flags.parsed import cleaning_config, input_format
+from pipeline.inputs.file_systems import parse_with_file_systems, use_file_systems
 from pipeline.progress import READING, READING_ITEMS
 from pipeline.validate import ValidationReport, validate
 

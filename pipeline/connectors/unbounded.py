@@ -38,7 +38,7 @@ from pipeline.connectors.messages import event_time_of, record_of
 from pipeline.connectors.registry import make_source
 from pipeline.connectors.uris import parse_source
 from pipeline.connectors.watermark import Watermark
-from pipeline.reading import MAX_RECORD_BYTES
+from pipeline.inputs.reading import MAX_RECORD_BYTES
 
 #: Messages taken over from the source at a time.
 _POLLED: Final = 1000

@@ -16,7 +16,7 @@ from models.state import StateConfig
 from pipeline.config import JobConfig
 from pipeline.connectors.uris import is_connector, parse_sink
 from pipeline.flags.values import optional_time, provider_names, rating_scale
-from pipeline.reading import InputFormat
+from pipeline.inputs.reading import InputFormat
 
 #: Keeps the key off the command line, where every process on the machine can read it.
 USER_ID_KEY_VARIABLE: Final = "LIVELIST_USER_ID_KEY"

@@ -10,7 +10,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.tables_reader import nearest_users
+from pipeline.tables.reader import nearest_users
 from pipeline.ui.tables import Tables, time_text
 
 Json = dict[str, Any]

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from models.accounting import CHECK_PREFIX, DEAD_LETTERED, QUARANTINED, Accounting, from_rows
 from models.errors import ERROR_CODES
 from models.tables import TABLES
-from pipeline.output_folder import RECEIPT_FILE, parquet_files
+from pipeline.tables.output_folder import RECEIPT_FILE, parquet_files
 from pipeline.ui.tables import Tables, time_text
 
 Json = dict[str, Any]

@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 
 from models.errors import InputError
 from models.tables import SCHEMAS, TABLES
-from pipeline.output_folder import Published, parquet_files, published_receipts
-from pipeline.tables_reader import read_table
-from pipeline.titles import titles_of
+from pipeline.tables.output_folder import Published, parquet_files, published_receipts
+from pipeline.tables.reader import read_table
+from pipeline.tables.titles import titles_of
 
 _T = TypeVar("_T")
 _CURRENT: Final = "recommendations_latest"

@@ -27,10 +27,10 @@ from models.records import MICROS_PER_SECOND
 from pipeline.bench.freshness import quantiles, read_freshness
 from pipeline.bench.population import Population, append_at_rate
 from pipeline.cluster.settings import ClusterSettings
-from pipeline.flink_source import POLL_SECONDS
-from pipeline.flink_submit import cancel
+from pipeline.flink.source import POLL_SECONDS
+from pipeline.flink.submit import cancel
 from tests.flink.harness import Scenario, cluster
-from tests.pipeline.feedback_log import ITEMS, shop_log
+from tests.pipeline.live.feedback_log import ITEMS, shop_log
 
 USERS: Final = 10_000
 _WARM_SECONDS: Final = 15.0  # not counted: processes start, caches fill

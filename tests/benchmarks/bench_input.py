@@ -20,7 +20,7 @@ from pathlib import Path
 
 from models.records import FeedbackEvent
 from models.text import clean_text, redact, text_hash, word_ids
-from pipeline.reading import InputFormat, iterate_records, read_feedback
+from pipeline.inputs.reading import InputFormat, iterate_records, read_feedback
 
 WORDS = [
     "the",

@@ -15,7 +15,7 @@ from pipeline.bench.live import Plan, Step, run_bench
 
 _AT_ONCE: Final = """
 import sys
-from pipeline import follow
+from pipeline.live import follow
 follow.MIN_BUNDLE_SECONDS = 0.0
 from pipeline.cli.main import main
 sys.exit(main(sys.argv[1:]))

@@ -25,12 +25,12 @@ import pyarrow.parquet as pq
 from models.records import RankedItem, Reason, TopK
 from models.table_columns import table_from_records
 from models.tables import SCHEMAS
-from pipeline.output_folder import stream_path
-from pipeline.shards import store_shard, write_shard
-from pipeline.sinks import prepare_output
-from pipeline.snapshots import Snapshots, take_snapshot
-from pipeline.table_files import Shard, TableLimits, publish_shards, sort_rows
-from pipeline.tables_reader import read_latest
+from pipeline.tables.files import Shard, TableLimits, publish_shards, sort_rows
+from pipeline.tables.output_folder import stream_path
+from pipeline.tables.reader import read_latest
+from pipeline.tables.shards import store_shard, write_shard
+from pipeline.tables.sinks import prepare_output
+from pipeline.tables.snapshots import Snapshots, take_snapshot
 
 NAME = "recommendations"
 

@@ -11,7 +11,7 @@ import pytest
 from models.errors import UsageError
 from pipeline.cli import run as run_command
 from pipeline.cli.parsing import CommandParser
-from pipeline.dataflow_template import command_line, launch, run_parser
+from pipeline.dataflow.template import command_line, launch, run_parser
 from pipeline.flags.parsed import job_config
 from tests.deploy.files import DEPLOY, commands
 

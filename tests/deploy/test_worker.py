@@ -18,11 +18,11 @@ from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from pipeline.config import JobConfig
 from pipeline.job import build_job, scoring_step
-from pipeline.output_folder import new_run_id
-from pipeline.sinks import prepare_output
+from pipeline.tables.output_folder import new_run_id
+from pipeline.tables.sinks import prepare_output
 from tests.deploy.files import DEPLOY, ROOT
 from tests.deploy.test_packaging import BUILT
-from tests.pipeline.feedback_log import lists_found, run, shop_log, write_log
+from tests.pipeline.live.feedback_log import lists_found, run, shop_log, write_log
 
 pytestmark = pytest.mark.cloud
 

@@ -25,13 +25,13 @@ from pipeline.cluster.processes import saved
 from pipeline.cluster.rest import FlinkRest
 from pipeline.cluster.settings import ClusterSettings
 from pipeline.config import JobConfig
-from pipeline.flink_status import JobStatus, job_status
-from pipeline.flink_submit import FlinkJob, FlinkPlan, drain, job_folder, submit
-from pipeline.inputs import followed_files
-from pipeline.reading import read_feedback
+from pipeline.flink.status import JobStatus, job_status
+from pipeline.flink.submit import FlinkJob, FlinkPlan, drain, job_folder, submit
+from pipeline.inputs.finding import followed_files
+from pipeline.inputs.reading import read_feedback
 from tests.oracle import current_lists, expected_lists
 from tests.pipeline.connectors.services import Channel
-from tests.pipeline.feedback_log import Event, run, shop_log
+from tests.pipeline.live.feedback_log import Event, run, shop_log
 
 K = 5
 _POLL_SECONDS = 0.2

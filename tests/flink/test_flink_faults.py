@@ -15,7 +15,7 @@ from pipeline.cluster.jars import fetch, find_java
 from pipeline.cluster.keeper import RUNNING
 from pipeline.cluster.processes import saved
 from pipeline.cluster.settings import ClusterSettings
-from pipeline.flink_submit import newest_state, savepoint
+from pipeline.flink.submit import newest_state, savepoint
 from tests.flink.harness import (
     Scenario,
     assert_equals_oracle,
@@ -92,7 +92,7 @@ def strike_and_recover(
 def test_a_job_whose_cluster_went_down_resumes_from_its_last_checkpoint(
     settings: ClusterSettings, tmp_path: Path
 ) -> None:
-    from pipeline.flink_submit import cancel, load_job
+    from pipeline.flink.submit import cancel, load_job
 
     scenario = Scenario(settings, tmp_path / "job", "resumed", hard_log(11))
     scenario.write(0.5)

@@ -19,9 +19,9 @@ from pipeline.cli import flink as command
 from pipeline.cli.parsing import CommandParser
 from pipeline.config import JobConfig
 from pipeline.endless import sorted_inputs
-from pipeline.flink_index import learn_from_log, log_bytes
-from pipeline.flink_job import check_flink
-from pipeline.flink_source import (
+from pipeline.flink.index import learn_from_log, log_bytes
+from pipeline.flink.job import check_flink
+from pipeline.flink.source import (
     DRAIN,
     ClusterReader,
     FollowOnCluster,
@@ -29,12 +29,12 @@ from pipeline.flink_source import (
     PlacesMarkCoder,
     read_progress,
 )
-from pipeline.flink_status import unread_bytes
-from pipeline.flink_submit import FlinkJob, FlinkPlan, newest_state
-from pipeline.growing_files import Place
-from pipeline.reading import InputFormat
+from pipeline.flink.status import unread_bytes
+from pipeline.flink.submit import FlinkJob, FlinkPlan, newest_state
+from pipeline.inputs.growing_files import Place
+from pipeline.inputs.reading import InputFormat
 from tests.flink.test_cluster import settings_in
-from tests.pipeline.feedback_log import shop_log, write_log
+from tests.pipeline.live.feedback_log import shop_log, write_log
 
 
 def reader(folder: Path, mark: PlacesMark | None = None) -> ClusterReader:

@@ -11,7 +11,7 @@ import pytest
 from models.errors import DeploymentError
 from pipeline.cluster.jars import fetch, find_java
 from pipeline.cluster.settings import ClusterSettings
-from pipeline.flink_submit import savepoint
+from pipeline.flink.submit import savepoint
 from tests.flink.harness import Scenario, assert_equals_oracle, busy_task_manager, cluster, hard_log, kill
 from tests.oracle import current_lists
 from tests.pipeline.connectors.services import Channel, KafkaChannel, KafkaService, PubsubService

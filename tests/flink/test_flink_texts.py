@@ -18,7 +18,7 @@ from pipeline.cluster.settings import ClusterSettings
 from pipeline.job import scoring_step
 from tests.flink.harness import Scenario, assert_equals_oracle, busy_task_manager, cluster, kill
 from tests.flink.held_model import HOLD_SECONDS, HeldModel
-from tests.pipeline.feedback_log import ITEMS, shop_log
+from tests.pipeline.live.feedback_log import ITEMS, shop_log
 
 pytestmark = [pytest.mark.flink]
 _SUSTAINED_SECONDS = float(os.environ.get("LIVELIST_SUSTAINED_SECONDS", "20"))
@@ -38,7 +38,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterSettin
 def test_a_held_model_holds_up_no_list_and_its_scores_follow(
     settings: ClusterSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.flink_job.TextModelHandler", HeldModel)
+    monkeypatch.setattr("pipeline.flink.job.TextModelHandler", HeldModel)
     scenario = Scenario(
         settings, tmp_path / "job", "held", shop_log(), {"parallelism": 1}, options={"model": None}
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.pipeline.connectors.services import Channel, KafkaService, PubsubService
-from tests.pipeline.feedback_log import run, shop_log, write_log
+from tests.pipeline.live.feedback_log import run, shop_log, write_log
 from tests.servers.processes import ServerMissing
 
 

@@ -12,8 +12,8 @@ from models.encoder.artefact import Artefact
 from pipeline.cli.live_view import print_live_report
 from pipeline.cli.report import print_report
 from tests.models.encoder.tiny import write_tiny
-from tests.pipeline.feedback_log import START, Event, run, shop_log, table, write_log
-from tests.pipeline.live_runs import await_that, has_read, live_run
+from tests.pipeline.live.feedback_log import START, Event, run, shop_log, table, write_log
+from tests.pipeline.live.runs import await_that, has_read, live_run
 
 TEXTS = 200
 

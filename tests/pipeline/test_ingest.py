@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.validate import validate
-from tests.pipeline.feedback_log import run, shop_log, write_log
+from tests.pipeline.live.feedback_log import run, shop_log, write_log
 
 CATALOGUE = """\
 {"item_id": "item01", "title": "Warm coat"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipeline.feedback_log import (
+from tests.pipeline.live.feedback_log import (
     START,
     Event,
     lists_found,

@@ -17,8 +17,8 @@ from pipeline.cli.main import main
 from pipeline.config import JobConfig
 from pipeline.prism_run import check_prism, prism_found, run_prism
 from tests.oracle import current_lists, expected_lists
-from tests.pipeline.feedback_log import lists_found, run, shop_log, write_log
-from tests.pipeline.live_runs import await_that
+from tests.pipeline.live.feedback_log import lists_found, run, shop_log, write_log
+from tests.pipeline.live.runs import await_that
 from transforms.score_feedback import ScoreFeedback
 
 _DRAIN_SECONDS = 180.0

@@ -12,9 +12,9 @@ import pytest
 from rich.console import Console
 
 from pipeline.cli.console import clock, progress_line
+from pipeline.inputs.reading import read_feedback
 from pipeline.progress import JOB_STAGES, PROGRESS, RANKING, READING, READING_ITEMS, Progress
-from pipeline.reading import read_feedback
-from tests.pipeline.feedback_log import run, shop_log, write_log
+from tests.pipeline.live.feedback_log import run, shop_log, write_log
 
 
 def zipped(content: bytes, path: Path) -> None:

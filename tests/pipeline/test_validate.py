@@ -6,7 +6,7 @@ from pathlib import Path
 
 from models.cleaning import CleaningConfig
 from pipeline.validate import EXAMPLES_PER_CODE, validate
-from tests.pipeline.test_reading import NOW, line
+from tests.pipeline.inputs.test_reading import NOW, line
 
 
 def test_the_report_counts_everything_once(tmp_path: Path) -> None:

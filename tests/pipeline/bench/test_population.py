@@ -7,7 +7,7 @@ from pathlib import Path
 
 from models.records import FeedbackEvent
 from pipeline.bench.population import Population, append_at_rate, shop_items
-from pipeline.reading import read_feedback
+from pipeline.inputs.reading import read_feedback
 
 
 def test_every_line_is_accepted_and_a_seed_gives_one_sequence(tmp_path: Path) -> None:

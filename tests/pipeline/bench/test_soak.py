@@ -12,13 +12,13 @@ from random import Random
 import pytest
 
 from models.errors import LivelistError
-from pipeline import follow
 from pipeline.bench.plot import plot_memory
 from pipeline.bench.soak import Sample, growth_of
 from pipeline.cli.main import main
-from pipeline.live_state import LiveState
-from tests.pipeline.feedback_log import shop_log
-from tests.pipeline.live_runs import append, await_that, live_run
+from pipeline.live import follow
+from pipeline.live.state import LiveState
+from tests.pipeline.live.feedback_log import shop_log
+from tests.pipeline.live.runs import append, await_that, live_run
 
 _MEGABYTE = 2**20
 

@@ -12,7 +12,7 @@ from pipeline.cli import demo_story
 from pipeline.cli.demo_story import STORY, left_and_came
 from pipeline.cli.main import main
 from pipeline.sample import EVENTS, sample_bytes
-from pipeline.tables_reader import read_latest
+from pipeline.tables.reader import read_latest
 
 PEOPLE = tuple(said.user_id for said in STORY)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.pubsub_emulator import emulator_command
-from tests.pipeline.live_runs import launched
+from tests.pipeline.live.runs import launched
 from tests.servers.processes import listens
 
 _LAST_LINE = re.compile(r"freshness p50=[\d.]+ p95=[\d.]+ p99=[\d.]+\n\Z")

@@ -13,9 +13,9 @@ from models.errors import OutputError
 from models.records import TopK
 from pipeline.connectors.feeder import REFUSED, SinkFeeder
 from pipeline.connectors.retrying import RefusedRowsError
-from pipeline.table_files import write_rows
+from pipeline.tables.files import write_rows
 from tests.pipeline.connectors.lists import made_list, table_of
-from tests.pipeline.live_runs import await_that
+from tests.pipeline.live.runs import await_that
 
 
 class ListSink:

@@ -14,7 +14,7 @@ from pipeline.connectors.registry import make_sink
 from tests.pipeline.connectors.lists import current, made_list, table_of, tombstone
 from tests.pipeline.connectors.targets import PostgresTarget, opened_sink
 from tests.pipeline.connectors.test_feeder import leave
-from tests.pipeline.live_runs import await_that
+from tests.pipeline.live.runs import await_that
 from tests.servers.tcp_proxy import TcpProxy
 
 pytestmark = pytest.mark.postgres

@@ -25,7 +25,7 @@ from pipeline.connectors.unbounded import (
 )
 from pipeline.connectors.uris import parse_source
 from tests.pipeline.connectors.services import Channel, KafkaService, opened, polled, quiet
-from tests.pipeline.live_runs import await_that
+from tests.pipeline.live.runs import await_that
 
 
 @pytest.fixture(

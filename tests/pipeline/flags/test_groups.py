@@ -15,7 +15,7 @@ from pipeline.cli.parsing import CommandParser, flags_of
 from pipeline.config import JobConfig
 from pipeline.flags.groups import GROUPS, add_flags, add_job_flags
 from pipeline.flags.parsed import USER_ID_KEY_VARIABLE, job_config, outputs
-from pipeline.reading import InputFormat
+from pipeline.inputs.reading import InputFormat
 
 NEEDED = ["--input", "events.jsonl", "--output", "out"]
 

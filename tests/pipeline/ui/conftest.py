@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.job import RunReport
-from tests.pipeline.feedback_log import START, Event, run, shop_log, write_log
+from tests.pipeline.live.feedback_log import START, Event, run, shop_log, write_log
 from tests.pipeline.ui.pages import Page, served
 
 HTML = "<img src=x onerror=alert(1)>/../\"'&"

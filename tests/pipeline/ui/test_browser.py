@@ -14,7 +14,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.models.table_records import top_k
-from tests.pipeline.table_runs import RECORDS, publish_records
+from tests.pipeline.tables.runs import RECORDS, publish_records
 from tests.pipeline.ui.conftest import HTML
 from tests.pipeline.ui.pages import Page, served
 

@@ -10,10 +10,10 @@ from urllib.parse import quote
 import pytest
 
 from models.text import pseudonym
-from pipeline.tables_reader import read_latest
+from pipeline.tables.reader import read_latest
 from tests.models.table_records import scored, top_k
-from tests.pipeline.feedback_log import table
-from tests.pipeline.table_runs import RECORDS, publish_records
+from tests.pipeline.live.feedback_log import table
+from tests.pipeline.tables.runs import RECORDS, publish_records
 from tests.pipeline.ui.conftest import HTML
 from tests.pipeline.ui.pages import Page, served
 

@@ -11,12 +11,12 @@ from models.records import MICROS_PER_DAY, MICROS_PER_SECOND, Micros
 from models.table_columns import table_from_records
 from models.tables import TABLES, AlertRow, QualityRow, TrendRow
 from pipeline.job import RunReport
-from pipeline.shards import leave_shard
-from pipeline.snapshots import take_snapshot
-from pipeline.table_files import sort_rows
+from pipeline.tables.files import sort_rows
+from pipeline.tables.shards import leave_shard
+from pipeline.tables.snapshots import take_snapshot
 from tests.models.table_records import NOON, top_k
-from tests.pipeline.feedback_log import table
-from tests.pipeline.table_runs import RECORDS, publish_records, write_all_shards
+from tests.pipeline.live.feedback_log import table
+from tests.pipeline.tables.runs import RECORDS, publish_records, write_all_shards
 from tests.pipeline.ui.pages import Page, served
 
 RUN_ID = "20231114T221320Z-abcdef"

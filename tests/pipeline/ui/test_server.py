@@ -16,7 +16,7 @@ from pipeline.cli.main import main
 from pipeline.ui.server import ENDPOINTS
 from pipeline.ui.serving import is_loopback, listen
 from tests.models.table_records import top_k
-from tests.pipeline.table_runs import RECORDS, publish_records
+from tests.pipeline.tables.runs import RECORDS, publish_records
 from tests.pipeline.ui.pages import Page, page_at, served
 
 ROOT = Path(__file__).parents[3]

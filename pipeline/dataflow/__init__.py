@@ -1,0 +1,1 @@
+"""Runs on Dataflow, and the template that starts them."""

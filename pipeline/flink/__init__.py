@@ -1,0 +1,1 @@
+"""The endless run on a Flink cluster."""

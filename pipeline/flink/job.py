@@ -1,0 +1,143 @@
+"""The endless job on a Flink cluster: the same recommender, with sources and sinks that live on workers.
+
+States and timers are Flink's, in RocksDB; the panes that refresh a list are Flink's bundles. Rows leave
+as shards on a disk that all workers share, and the job's steward folds them into the tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import apache_beam as beam
+
+from models.adapters.base import RawRecord
+from models.errors import UsageError
+from pipeline.config import JobConfig
+from pipeline.connectors.addresses import KafkaTopic, SourceAddress
+from pipeline.connectors.registry import make_sink, make_source
+from pipeline.connectors.unbounded import read_pulled
+from pipeline.connectors.uris import parse_source
+from pipeline.connectors.write_to_sink import WriteToSinks
+from pipeline.endless import endless_tables, sorted_inputs
+from pipeline.flink.source import DRAIN, IDLE_BUNDLE_SECONDS, follow_on_cluster
+from pipeline.inputs.finding import check_inputs
+from pipeline.inputs.growing_files import check_followed
+from pipeline.tables.output_folder import is_local
+from pipeline.tables.snapshots import WriteStream
+from transforms.score_beside import ScoreBeside, TextsOf
+from transforms.score_feedback import ScoreFeedback, TextModelHandler
+
+_FEEDBACK: Final = "FollowFeedback"
+
+
+def check_flink(config: JobConfig) -> None:
+    """Raises where a job cannot be endless on a Flink cluster, with what to do instead."""
+    if "-" in config.inputs:
+        raise UsageError("Flink's workers cannot read this terminal's stdin: append to a file they share")
+    if config.form.name != "jsonl":
+        raise UsageError(f"an endless job follows JSON lines, not --format {config.form.name}: convert them")
+    if not is_local(config.output):
+        raise UsageError(f"on Flink, --output is a folder that all workers share, got {config.output}")
+    refused = {"--emit_history": config.emit_history, "--now": config.now is not None}
+    for flag, given in refused.items():
+        if given:
+            raise UsageError(f"{flag} is for bounded runs")
+    if config.allowed_lateness_seconds is not None:
+        raise UsageError("--allowed_lateness_seconds needs a log that is read in one order: leave it out")
+    files, pulled = sorted_inputs(config)
+    for uri in pulled:
+        make_source(uri)
+    for uri in config.sinks:
+        make_sink(uri)
+    check_followed(files)
+    if config.items:
+        check_inputs(config.items)
+
+
+def build_flink(
+    pipeline: beam.Pipeline,
+    config: JobConfig,
+    score_feedback: ScoreFeedback,
+    run_id: str,
+    job_folder: Path,
+    poll_seconds: float,
+    spread: bool,
+) -> None:
+    """Source, recommender and sinks; the names of the steps are those of the states in savepoints.
+
+    With `spread`, records go round to all workers before they are parsed and scored.
+    """
+    read = _Reading(pipeline, config, job_folder, poll_seconds)
+    records = read.feedback()
+    scoring: beam.PTransform = score_feedback
+    if (serving := score_feedback.serving()) is not None:
+        texts = read.texts(records) | "Texts" >> TextsOf(config.form.adapter, config.cleaning)
+        scoring = ScoreBeside(texts, TextModelHandler(serving))
+    if spread:
+        records = records | "SpreadRecords" >> beam.Reshuffle()
+    for name, tables in endless_tables(records, config, scoring).items():
+        tables | f"Write{name}" >> WriteStream(config.output, run_id)
+        if config.sinks:
+            tables | f"Send{name}" >> WriteToSinks(config.sinks, run_id)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """The inputs of a job: for its lists, and once more for what is said in words.
+
+    So a slow model pushes back on the second reading alone, and its backlog stays in the files, or in
+    Kafka behind a consumer group of its own. A Pub/Sub subscription is read once: its texts leave the
+    others at the source, and a model that is slower than they come pushes back on all, once the
+    engine's buffers are full.
+    """
+
+    pipeline: beam.Pipeline
+    config: JobConfig
+    job_folder: Path
+    poll_seconds: float
+
+    def feedback(self) -> beam.PCollection[RawRecord]:
+        """All inputs as one; a single one without a step more."""
+        files, pulled = sorted_inputs(self.config)
+        sources = [self._follow(_FEEDBACK, files)] if files else []
+        addresses = [parse_source(uri) for uri in pulled]
+        sources += [self._pull(f"PullFeedback{at}", each) for at, each in enumerate(addresses)]
+        return _as_one(sources, "AllFeedback")
+
+    def texts(self, feedback: beam.PCollection[RawRecord]) -> beam.PCollection[RawRecord]:
+        """The same once more."""
+        files, pulled = sorted_inputs(self.config)
+        addresses = [parse_source(uri) for uri in pulled]
+        if not all(isinstance(address, KafkaTopic) for address in addresses):
+            return feedback
+        sources = [self._follow("FollowTexts", files)] if files else []
+        sources += [self._pull(f"PullTexts{at}", _of_texts(each)) for at, each in enumerate(addresses)]
+        return _as_one(sources, "AllTexts")
+
+    def _follow(self, name: str, files: Sequence[str]) -> beam.PCollection[RawRecord]:
+        most_bytes = self.config.form.max_record_bytes
+        return self.pipeline | name >> follow_on_cluster(
+            files, self.job_folder, most_bytes, self.poll_seconds, tells=name == _FEEDBACK
+        )
+
+    def _pull(self, name: str, address: SourceAddress) -> beam.PCollection[RawRecord]:
+        return self.pipeline | name >> read_pulled(
+            address,
+            poll_seconds=0,
+            wait_seconds=IDLE_BUNDLE_SECONDS,
+            drain_file=self.job_folder / DRAIN,
+            max_record_bytes=self.config.form.max_record_bytes,
+            doubtful=True,
+        )
+
+
+def _of_texts(address: SourceAddress) -> SourceAddress:
+    assert isinstance(address, KafkaTopic)
+    return replace(address, group=f"{address.group}-texts" if address.group else "")
+
+
+def _as_one(sources: Sequence[beam.PCollection], name: str) -> beam.PCollection[RawRecord]:
+    return sources[0] if len(sources) == 1 else sources | name >> beam.Flatten()

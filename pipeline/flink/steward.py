@@ -1,0 +1,161 @@
+"""What a job on a Flink cluster needs beside it: its item index learned anew, its shards folded into tables.
+
+    python -m pipeline.flink.steward JOB_FOLDER
+
+The keeper of the cluster runs it as long as the job is there, and starts it again when it dies. The
+job itself does not need it to go on: lists wait on disk, as shards, until it is back.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from models.errors import LivelistError
+from pipeline.cluster.processes import end_with_parent
+from pipeline.config import JobConfig
+from pipeline.flink.index import IndexLearner
+from pipeline.tables.files import TableLimits, publish_shards
+from pipeline.tables.output_folder import (
+    check_if_exists,
+    local_path,
+    prepare_local,
+    settle,
+    staging_path,
+    stream_path,
+)
+from pipeline.tables.sinks import prepare_output
+from pipeline.tables.snapshots import take_snapshot
+
+CONFIG: Final = "config.pickle"
+BEAT: Final = "steward.json"
+#: Holds the run that the tables were last prepared for.
+ADOPTED: Final = "ADOPTED"
+_BEAT_SECONDS: Final = 1.0
+_LOG: Final = logging.getLogger(__name__)
+
+
+class Steward:
+    """One job's."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        with (folder / CONFIG).open("rb") as file:
+            self._run_id, self._config = pickle.load(file)
+        assert isinstance(self._config, JobConfig)
+        self._output = local_path(self._config.output)
+        self.stop = threading.Event()
+        self._beat: dict[str, object] = {"ready": False, "snapshots": 0, "error": "", "snapshot_time": None}
+        self._last_shard: float | None = None
+
+    def tend(self) -> None:
+        """Until `stop` is set. What cannot go on is told in the beat, and raised."""
+        try:
+            with ExitStack() as running:
+                self._adopt(running)
+                learner = IndexLearner(self._config, self._folder / CONFIG, self.stop)
+                learner.publish_first()
+                self._tell(ready=True)
+                thread = threading.Thread(target=self._learn, args=(learner,), name="index", daemon=True)
+                thread.start()
+                self._run(learner)
+                thread.join()
+        except Exception as error:
+            self._tell(error=str(error) if isinstance(error, LivelistError) else repr(error), ready=False)
+            raise
+
+    def _learn(self, learner: IndexLearner) -> None:
+        while not self.stop.wait(_BEAT_SECONDS):
+            try:
+                learner.learn_if_due()
+            except Exception as error:  # whatever it is, the job goes on with the index that it has
+                _LOG.error("the item index was not learned anew: %r", error)
+
+    def _adopt(self, running: ExitStack) -> None:
+        """The right to write; the tables are begun anew only at a job's first start."""
+        adopted = self._folder / ADOPTED
+        before = adopted.read_text() if adopted.exists() else ""
+        if before == self._run_id:
+            # This steward died and the job went on: `prepare_output` would fold, and delete, what it writes.
+            running.enter_context(prepare_local(self._output, self._run_id, "append"))
+            return
+        mode = "append" if before else check_if_exists(self._config.if_exists)
+        running.enter_context(prepare_output(self._config.output, self._run_id, mode))
+        start = f"{self._run_id}-start"
+        try:
+            publish_shards(self._output, self._run_id, mode, [], TableLimits(), start)
+        finally:
+            settle(staging_path(self._output, start))
+        adopted.write_text(self._run_id)
+
+    def _run(self, learner: IndexLearner) -> None:
+        due = time.monotonic() + self._config.snapshot_every_seconds
+        while not self.stop.wait(min(_BEAT_SECONDS, self._config.snapshot_every_seconds)):
+            if time.monotonic() >= due:
+                self._snapshot()
+                due = time.monotonic() + self._config.snapshot_every_seconds
+            self._tell(rebuilds=learner.rebuilds, failed_rebuilds=learner.failures)
+        self._snapshot()
+
+    def _snapshot(self) -> None:
+        try:
+            self._note_shards()
+            if take_snapshot(self._output, self._run_id) is not None:
+                self._beat["snapshots"] = int(str(self._beat["snapshots"])) + 1
+            self._tell(error="", snapshot_time=time.time())
+        except Exception as error:  # the shards are there for the next one
+            _LOG.error("the tables are not refreshed: %s", error)
+            self._tell(error=f"the tables are not refreshed: {error}")
+
+    def _note_shards(self) -> None:
+        """When the job last wrote something."""
+        for path in stream_path(self._output, self._run_id).glob("*/*.shard"):
+            self._last_shard = max(self._last_shard or 0.0, path.stat().st_mtime)
+
+    def _tell(self, **said: object) -> None:
+        self._note_shards()
+        self._beat |= {"time": time.time(), "last_shard": self._last_shard} | said
+        partial = self._folder / f".{BEAT}"
+        partial.write_text(json.dumps(self._beat))
+        os.replace(partial, self._folder / BEAT)
+
+
+def read_beat(folder: Path) -> dict[str, object]:
+    """What the steward told last; nothing where it has not begun."""
+    try:
+        told: dict[str, object] = json.loads((folder / BEAT).read_text())
+        return told
+    except (OSError, ValueError):
+        return {}
+
+
+def main(folder: Path) -> int:
+    """Tends until SIGTERM."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    end_with_parent()
+    steward = Steward(folder)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        steward.stop.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        steward.tend()
+    except LivelistError as error:
+        _LOG.error("%s", error)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

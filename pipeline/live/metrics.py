@@ -1,0 +1,231 @@
+"""The metrics of an endless run in Prometheus' text format, over HTTP on this machine alone.
+
+    curl http://127.0.0.1:PORT/metrics
+
+No label holds a user, an item or a text.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Final, NamedTuple
+
+from models.errors import UsageError
+from models.ranking.index import read_pointer
+from pipeline.live.freshness import BOUNDS, AgeHistogram
+from pipeline.live.run import LiveRun
+from pipeline.tables.output_folder import local_path
+from transforms.live_store import live_store
+from transforms.score_late import score_queue
+
+#: The label that a sample has its name by, where that is not its family's.
+NAME: Final = "__name__"
+_HOST: Final = "127.0.0.1"
+_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Metric(NamedTuple):
+    """One family: its samples are (labels, value)."""
+
+    name: str
+    kind: str  # counter, gauge or histogram
+    help: str
+    samples: list[tuple[dict[str, str], float]]
+
+
+def metrics_of(run: LiveRun) -> Iterator[Metric]:
+    """What is known of a run at this moment."""
+    state, store = run.state, live_store(run.run_id)
+    books = sorted(state.books().items())
+    yield Metric(
+        "livelist_records_total",
+        "counter",
+        "Records by what became of them; the account input is all of them.",
+        [({"account": code}, count) for code, count in books],
+    )
+    yield _one("livelist_lists_total", "counter", "Lists that were refreshed by this process.", state.lists)
+    yield _one("livelist_bundles_total", "counter", "Bundles that are done, restarts included.", state.bundle)
+    fresh = state.freshness.recent_quantiles()
+    places = ("0.5", "0.95", "0.99")
+    yield Metric(
+        "livelist_freshness_seconds",
+        "gauge",
+        "From the arrival of feedback to its list, at most, of recent feedback.",
+        [({"quantile": place}, value) for place, value in zip(places, fresh or (), strict=bool(fresh))],
+    )
+    yield Metric(
+        "livelist_event_freshness_seconds",
+        "histogram",
+        "From the time of an event to the list that takes it in: written, or found to show nothing new.",
+        [
+            *_of_ages("behaviour", state.freshness.behaviour),
+            *_of_ages("words", state.freshness.words),
+        ],
+    )
+    yield _one("livelist_bundle_seconds_total", "counter", "Time in bundles.", state.busy_seconds)
+    yield _one("livelist_users", "gauge", "Users with a state.", len(store.states))
+    told = "What is kept of users and texts: states, lists that are held back, vectors."
+    yield _one("livelist_state_bytes", "gauge", told, store.kept_bytes())
+    yield _one("livelist_lists_held_back", "gauge", "Lists that show nothing new.", len(store.waiting))
+    yield _one("livelist_text_vectors", "gauge", "Texts whose vectors are kept.", len(store.vectors))
+    yield from _of_lane(run)
+    yield from _of_tables(run)
+    yield from _of_sources(run)
+    yield from _of_sinks(run)
+    yield _one("livelist_resident_bytes", "gauge", "Memory of this process.", resident_bytes())
+    yield _one("process_cpu_seconds_total", "counter", "Processor time of this process.", time.process_time())
+
+
+def _of_ages(feedback: str, ages: AgeHistogram) -> Iterator[tuple[dict[str, str], float]]:
+    """Samples of a histogram, which go by names of their own."""
+    counts, told = ages.cumulative(), {"feedback": feedback}
+    name = "livelist_event_freshness_seconds"
+    for bound, count in zip((*BOUNDS, "+Inf"), counts, strict=True):
+        yield {NAME: f"{name}_bucket", "le": str(bound)} | told, count
+    yield {NAME: f"{name}_sum"} | told, ages.seconds
+    yield {NAME: f"{name}_count"} | told, counts[-1]
+
+
+def _of_lane(run: LiveRun) -> Iterator[Metric]:
+    if run.lane is None:
+        return
+    lane = run.lane
+    yield _one("livelist_texts_scored_total", "counter", "Texts that the encoder has read.", lane.texts)
+    yield _one("livelist_inference_seconds_total", "counter", "Time in the encoder.", lane.seconds)
+    yield _one(
+        "livelist_texts_failed_total",
+        "counter",
+        "Texts without a score.",
+        score_queue(run.run_id).failed,
+    )
+    yield _one("livelist_text_lag_bytes", "gauge", "Log that waits for the encoder.", lane.bytes_behind())
+
+
+def _of_tables(run: LiveRun) -> Iterator[Metric]:
+    index = read_pointer(local_path(run.config.output))
+    version = "" if index is None else index.name
+    yield Metric("livelist_index_info", "gauge", "The published item index.", [({"version": version}, 1)])
+    if run.indexer is not None:
+        yield _one("livelist_index_rebuilds_total", "counter", "Indexes built.", run.indexer.rebuilds)
+        yield _one("livelist_index_failures_total", "counter", "Indexes not built.", run.indexer.failures)
+    if run.tables is not None:
+        yield _one("livelist_snapshots_total", "counter", "Tables published.", run.tables.snapshots)
+        yield _one(
+            "livelist_snapshot_failures_total", "counter", "Tables not published.", run.tables.failures
+        )
+        yield _one(
+            "livelist_checkpoint_seconds",
+            "gauge",
+            "Time that the last checkpoint took.",
+            run.tables.checkpoint_seconds,
+        )
+    age = time.time() - run.state.snapshot_time if run.state.snapshot_time else float("nan")
+    yield _one("livelist_tables_age_seconds", "gauge", "Since the tables were published.", age)
+
+
+def _of_sources(run: LiveRun) -> Iterator[Metric]:
+    numbered = [({"source": str(place)}, puller) for place, puller in enumerate(run.pullers)]
+    if not numbered:
+        return
+    yield Metric(
+        "livelist_messages_total",
+        "counter",
+        "Messages that are on disk, by the order of --input.",
+        [(labels, puller.received) for labels, puller in numbered],
+    )
+    yield Metric(
+        "livelist_messages_repeated_total",
+        "counter",
+        "Deliveries of messages that were here already.",
+        [(labels, puller.repeated) for labels, puller in numbered],
+    )
+    known = [(labels, puller.backlog) for labels, puller in numbered]
+    waiting = [(labels, float(backlog)) for labels, backlog in known if backlog is not None]
+    yield Metric("livelist_source_lag_messages", "gauge", "Messages that wait at the broker.", waiting)
+
+
+def _of_sinks(run: LiveRun) -> Iterator[Metric]:
+    numbered = [({"sink": str(place)}, feeder) for place, feeder in enumerate(run.feeders)]
+    if not numbered:
+        return
+    yield Metric(
+        "livelist_sink_files_waiting",
+        "gauge",
+        "Files that a sink does not have yet, by the order of --output.",
+        [(labels, feeder.waiting()) for labels, feeder in numbered],
+    )
+    yield Metric(
+        "livelist_sink_failures",
+        "gauge",
+        "Failures in a row; 0 while the sink takes what it is given.",
+        [(labels, feeder.counts.failures) for labels, feeder in numbered],
+    )
+
+
+def _one(name: str, kind: str, about: str, value: float) -> Metric:
+    return Metric(name, kind, about, [({}, value)])
+
+
+def rendered(metrics: Iterator[Metric]) -> str:
+    """The text format, version 0.0.4."""
+    lines: list[str] = []
+    for metric in metrics:
+        lines += [f"# HELP {metric.name} {metric.help}", f"# TYPE {metric.name} {metric.kind}"]
+        for labels, value in metric.samples:
+            told = {label: text for label, text in labels.items() if label != NAME}
+            pairs = ",".join(f'{label}="{_escaped(text)}"' for label, text in told.items())
+            name = labels.get(NAME, metric.name)
+            lines.append(f"{name}{{{pairs}}} {value}" if pairs else f"{name} {value}")
+    return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+
+def resident_bytes() -> int:
+    """The memory of this process that is in RAM; 0 where the system does not tell."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+@contextmanager
+def served_metrics(port: int, text: Callable[[], str]) -> Iterator[int]:
+    """Serves `text()` at /metrics until the end; yields the port, which 0 leaves to the system.
+
+    Raises UsageError where the port is taken.
+    """
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found = self.path.partition("?")[0] == "/metrics"
+            body = text().encode() if found else b"see /metrics\n"
+            self.send_response(200 if found else 404)
+            self.send_header("Content-Type", _TYPE)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments: object) -> None:
+            """Requests are not logged."""
+
+    try:
+        server = ThreadingHTTPServer((_HOST, port), Handler)
+    except OSError as error:
+        why = error.strerror or error
+        raise UsageError(f"--metrics_port {port}: cannot listen on {_HOST}:{port}: {why}") from error
+    thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -1,0 +1,1 @@
+"""The output tables as files: written whole, published by renames, read back."""

@@ -1,0 +1,56 @@
+"""Lateness in an endless run: judged by the log alone, so that a restart judges as before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from pipeline.live.state import LiveState
+from tests.pipeline.live.feedback_log import START, Event
+from tests.pipeline.live.runs import append, await_that, live_run
+
+_HOUR = 3_600
+
+
+def event(name: str, hours: float, kind: str = "view", user: str = "u") -> Event:
+    when = START + hours * _HOUR
+    return {"event_id": name, "user_id": user, "kind": kind, "item_id": f"item{name}", "event_time": when}
+
+
+def _read(state: LiveState) -> int:
+    return state.books()["input"]
+
+
+def _late(output: Path) -> list[str]:
+    paths = sorted((output / "quarantine").glob("*.parquet"))
+    rows = [row for path in paths for row in pq.read_table(path, partitioning=None).to_pylist()]
+    assert {row["error_code"] for row in rows} <= {"late"}
+    return sorted(row["payload"].split('"event_id": "')[1].split('"')[0] for row in rows)
+
+
+def test_what_is_older_than_allowed_before_the_newest_so_far_is_quarantined(tmp_path: Path) -> None:
+    events, output = tmp_path / "events", tmp_path / "out"
+    events.mkdir()
+    log = events / "log.jsonl"
+    # A log of years ago is in time as long as it is in order; `b` is out of order, but in time.
+    append(log, event("a", 0), event("c", 3), event("b", 2.5), event("late1", 1))
+    with live_run(events, output, allowed_lateness_seconds=_HOUR) as (state, reports):
+        await_that(lambda: _read(state) == 4)
+    assert reports[0].accounting.counts["quarantined.late"] == 1
+    assert _late(output) == ["late1"]
+
+
+def test_a_restart_judges_by_what_stood_before_it_and_an_erasure_is_never_late(tmp_path: Path) -> None:
+    events, output = tmp_path / "events", tmp_path / "out"
+    events.mkdir()
+    log = events / "log.jsonl"
+    append(log, event("a", 0), event("c", 3, user="other"))
+    with live_run(events, output, allowed_lateness_seconds=_HOUR) as (state, _):
+        await_that(lambda: _read(state) == 2)
+    append(log, event("late2", 1.5), event("x", 0.5, "erase"), event("d", 2.5))
+    with live_run(events, output, allowed_lateness_seconds=_HOUR) as (state, reports):
+        await_that(lambda: _read(state) == 5)
+    counts = reports[0].accounting.counts
+    assert (counts["quarantined.late"], counts["accepted.control"], counts["input"]) == (1, 1, 5)
+    assert _late(output) == ["late2"]
