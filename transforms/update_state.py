@@ -51,8 +51,6 @@ STAGE: Final = "update_state"
 _Pane: TypeAlias = tuple[str, tuple[int, list[bytes]]]  # user, (window end, encoded copies)
 _FOREVER: Final[Micros] = 1 << 62
 _NOBODY: Final = b"\x90"  # an empty list
-#: Scores that wait for their events, of one user.
-_MOST_EARLY: Final = 32
 #: Lateness is decided before windowing; Beam's own must never drop.
 _PANE_WINDOW: Final = cast(window.BoundedWindow, beam.DoFn.WindowParam)
 _BEAM_ALLOWED_LATENESS_SECONDS: Final = 100 * 365 * 86_400
@@ -348,16 +346,24 @@ class _JoinState(_JoinEndless):
             expiry.set(Timestamp(micros=max(self._state.events)[0] + self._config.ttl_micros))
 
     def _early_scores(self, copies: Iterable[bytes]) -> list[bytes]:
-        """Those whose event, or its revision, does not stand yet; the newest, for some never will."""
-        late = [copy for copy in copies if EventCopy.decode(copy).phase == LATE_SCORE]
-        return [copy for copy in late if self._is_awaited(EventCopy.decode(copy).event)][-_MOST_EARLY:]
+        """Those whose event, or its revision, does not stand yet; of no more events than the state keeps."""
+        late = [(EventCopy.decode(copy), copy) for copy in copies]
+        awaited = [
+            (one.event.slot, copy)
+            for one, copy in late
+            if one.phase == LATE_SCORE and self._is_awaited(one.event)
+        ]
+        return [copy for _, copy in sorted(awaited)[-self._config.max_events :]]
 
     def _is_awaited(self, event: CompactEvent) -> bool:
         standing = self._state.events.get(event.slot)
         return standing is None or precedence(standing)[:3] < precedence(event)[:3]
 
     @on_timer(EXPIRY)
-    def expire(self, stored: ReadModifyWriteRuntimeState = _STORED) -> None:
+    def expire(
+        self, stored: ReadModifyWriteRuntimeState = _STORED, early: ReadModifyWriteRuntimeState = _EARLY
+    ) -> None:
+        early.clear()
         encoded = stored.read()
         if encoded:
             state = UserState.decode(encoded)
