@@ -165,7 +165,6 @@ def _check_endless(config: JobConfig) -> None:
     _refuse_flags(config)
     for uri in pulled:
         _check_place(uri, parse_source(uri))
-        make_source(uri)
     if not config.sinks:
         raise UsageError(
             f"an endless job on Dataflow writes to a service, and {config.output} only holds its item index: "
@@ -173,6 +172,10 @@ def _check_endless(config: JobConfig) -> None:
         )
     for uri in config.sinks:
         _check_place(uri, parse_sink(uri))
+    # Last, for they need their clients, which the places do not.
+    for uri in pulled:
+        make_source(uri)
+    for uri in config.sinks:
         make_sink(uri)
 
 
