@@ -156,3 +156,33 @@ def test_nothing_is_left_when_a_cluster_goes_down(settings: ClusterSettings, tmp
     with cluster(tmp_path / "other", task_managers=1, slots=1) as other:
         assert all(running_processes(other.root).values())
     assert not running_processes(tmp_path / "other")
+
+
+def test_a_job_that_restarts_for_ever_is_told_as_failing_and_goes_on_when_the_cause_is_mended(
+    settings: ClusterSettings, tmp_path: Path
+) -> None:
+    """No item index is found when a new worker asks for it, at the first feedback that it gets."""
+    scenario = Scenario(settings, tmp_path / "job", "restarts", hard_log(15)[:40])
+    scenario.write(0.5)
+    scenario.start()
+    scenario.await_rows()
+    scenario.await_checkpoint()
+    index, aside = scenario.output / "index", scenario.output / "aside"
+    index.rename(aside)
+    try:
+        kill_python_worker(settings)
+        scenario.write(0.8)
+        await_that(lambda: _restarts_for_ever(scenario), 240)
+    finally:
+        aside.rename(index)
+    _await_verdict(scenario, "ok")
+    scenario.write(1.0)
+    scenario.finish()
+    assert_equals_oracle(scenario)
+
+
+def _restarts_for_ever(scenario: Scenario) -> bool:
+    """Told so while Flink itself says that it runs."""
+    status = scenario.status()
+    running = status.facts.state == "RUNNING" and status.facts.restarts >= 3
+    return running and status.health.verdict == "failing" and "no item index" in status.health.why
