@@ -14,6 +14,9 @@ Verdict = Literal["ok", "starting", "stalled", "failing", "lost", "ended"]
 PATIENCE_SECONDS: Final = 60.0
 #: So many restarts without a checkpoint between the last failure and now are no accident.
 _MANY_RESTARTS: Final = 3
+#: Nor are so many failures within so long, even where a checkpoint comes between one and the next.
+_LATELY_SECONDS: Final = 300.0
+_HISTORY: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,7 @@ class Facts:
     read_at: float | None  # when the job last read something from files
     output_at: float | None  # newest rows
     unread: int = 0  # bytes of whole lines in files that the job has not read
+    failed_lately: int = 0  # failures in the last five minutes, at most ten are told
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,9 @@ def _failing(facts: Facts) -> Health | None:
         return Health("failing", told)
     recovered = facts.checkpoint_at is not None and facts.checkpoint_at > (facts.failed_at or 0.0)
     if facts.restarts >= _MANY_RESTARTS and not recovered:
+        return Health("failing", told)
+    fails_now = facts.failed_at is not None and facts.now - facts.failed_at <= PATIENCE_SECONDS
+    if facts.failed_lately >= _MANY_RESTARTS and fails_now:
         return Health("failing", told)
     return None
 
@@ -111,7 +118,8 @@ def gather(
         if " 404 " not in str(error):
             raise
         return Facts(now, "UNKNOWN", now, 0, "", None, 0, None, 0, "", read_at, output_at)
-    failure, failed_at = _last_failure(rest.get(f"/jobs/{flink_id}/exceptions?maxExceptions=1"))
+    history = _failures(rest.get(f"/jobs/{flink_id}/exceptions?maxExceptions={_HISTORY}"))
+    failure, failed_at = history[0] if history else ("", None)
     told = rest.get(f"/jobs/{flink_id}/checkpoints")
     newest = (told.get("latest") or {}).get("completed") or {}
     return Facts(
@@ -128,14 +136,16 @@ def gather(
         read_at,
         output_at,
         unread,
+        sum(at is not None and now - at <= _LATELY_SECONDS for _, at in history),
     )
 
 
-def _last_failure(told: dict[str, Any]) -> tuple[str, float | None]:
+def _failures(told: dict[str, Any]) -> list[tuple[str, float | None]]:
+    """Their innermost messages and times, newest first."""
     entries = (told.get("exceptionHistory") or {}).get("entries") or []
-    if not entries:
-        return "", None
-    return root_cause(entries[0].get("stacktrace") or ""), _seconds(entries[0].get("timestamp"))
+    return [
+        (root_cause(entry.get("stacktrace") or ""), _seconds(entry.get("timestamp"))) for entry in entries
+    ]
 
 
 def _checkpoint_failure(told: dict[str, Any]) -> str:
