@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -60,6 +61,7 @@ def parse(parser: CommandParser, arguments: list[str]) -> argparse.Namespace:
 
 def run(args: argparse.Namespace) -> int:
     """Drive, print each step, then the table."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the job that is measured must not stay behind
     from pipeline.bench.live import Plan
 
     flags = ["--threads", "1", *(["--model", args.model] if args.model else [])]
