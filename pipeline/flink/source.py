@@ -50,7 +50,7 @@ class Progress(NamedTuple):
     """How far the source has read; before what it has read is in a checkpoint."""
 
     offsets: dict[str, int]  # path -> bytes of whole regions
-    moved: float  # when they last grew; seconds since 1970
+    moved: float  # when the last of it was read; seconds since 1970
 
 
 def write_progress(job_folder: Path, progress: Progress) -> None:
@@ -145,7 +145,8 @@ class ClusterReader(UnboundedReader):
         self._ended = False
         self._given = False  # whether this bundle has a record
         self._arrived = 0.0
-        self._progress = Progress({}, 0.0)
+        self._progress = read_progress(Path(source.job_folder)) if source.tells else Progress({}, 0.0)
+        self._read_at = self._progress.moved
         self._told = 0.0
 
     def start(self) -> bool:
@@ -164,8 +165,10 @@ class ClusterReader(UnboundedReader):
                 break
             if self._current is None and not self._ended:
                 time.sleep(self._source.poll_seconds)
-        self._given = self._given or self._current is not None
-        return self._current is not None
+        if self._current is None:
+            return False
+        self._given, self._read_at = True, time.time()
+        return True
 
     def get_current(self) -> RawRecord:
         assert self._current is not None
@@ -186,7 +189,7 @@ class ClusterReader(UnboundedReader):
     def _tell(self) -> None:
         offsets = {path: place.offset for path, place in self._files.places.items()}
         if offsets != self._progress.offsets:
-            self._progress = Progress(offsets, time.time())
+            self._progress = Progress(offsets, self._read_at)  # not now: what was read may be written by now
         self._told = time.monotonic()
         write_progress(Path(self._source.job_folder), self._progress)
 

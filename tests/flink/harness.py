@@ -212,26 +212,26 @@ def busy_task_manager(settings: ClusterSettings) -> str:
 
 
 def python_workers(settings: ClusterSettings) -> list[int]:
-    """The pids of the Python workers: children of the pool."""
+    """The pids of the Python workers, oldest first: children of the pool, of jobs that have ended too."""
     pool = saved(settings.root / RUNNING)["worker-pool"].pid
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         try:
-            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-        except (OSError, IndexError):
+            told = (entry / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
             continue
-        if parent == pool:
-            found.append(int(entry.name))
-    return found
+        if int(told[1]) == pool:
+            found.append((int(told[19]), int(entry.name)))
+    return [pid for _, pid in sorted(found)]
 
 
 def kill_python_worker(settings: ClusterSettings) -> None:
-    """SIGKILLs one that serves a task manager."""
+    """SIGKILLs one that serves the newest job."""
     workers = python_workers(settings)
     assert workers, "there is no Python worker"
-    os.kill(workers[0], signal.SIGKILL)
+    os.kill(workers[-1], signal.SIGKILL)
 
 
 def assert_equals_oracle(scenario: Scenario) -> None:
