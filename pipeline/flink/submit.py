@@ -34,6 +34,7 @@ from pipeline.tables.snapshots import take_snapshot
 
 _JOB: Final = "job.json"
 _READY_SECONDS: Final = 600.0
+_CHECKPOINT_SECONDS: Final = 180
 _RUNNING_SECONDS: Final = 600.0
 _STOP_SECONDS: Final = 120.0
 _SAVEPOINT_ATTEMPTS: Final = 3
@@ -250,6 +251,9 @@ def _beam_options(settings: ClusterSettings, plan: FlinkPlan, savepoint_path: st
         # Or what a bundle gives out that a checkpoint cuts short waits in the state for the next bundle or
         # watermark; behind the last of both, when a job is drained, nothing ever fetches it.
         "--finish_bundle_before_checkpointing",
+        # A drain was seen to wait for a checkpoint that one step never confirmed: Flink's own ten minutes are
+        # long for that, while a bundle that waits for a slow model needs some.
+        f"--checkpoint_timeout_millis={_CHECKPOINT_SECONDS * 1000}",
         f"--job_endpoint=127.0.0.1:{settings.job_port}",
         f"--artifact_endpoint=127.0.0.1:{settings.artifact_port}",
         f"--job_name={plan.name}",
