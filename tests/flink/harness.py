@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 
 from models.encoder.scorer import TextScorer
 from models.errors import DeploymentError
 from models.ranking.index import read_pointer
 from models.records import CONTROL_KINDS, FeedbackEvent
 from pipeline.cluster.cluster import ClusterPlan, down, up
+from pipeline.cluster.jars import fetch, find_java
 from pipeline.cluster.keeper import RUNNING
 from pipeline.cluster.processes import saved
 from pipeline.cluster.rest import FlinkRest
@@ -35,6 +37,15 @@ from tests.pipeline.live.feedback_log import Event, run, shop_log
 
 K = 5
 _POLL_SECONDS = 0.2
+
+
+def need_flink() -> None:
+    """Fetches it; skips the test with the reason where it cannot be had."""
+    try:
+        find_java()
+        fetch(Path("~/.cache/livelist/flink").expanduser(), print)
+    except DeploymentError as error:
+        pytest.skip(f"Flink cannot be had here: {error}")
 
 
 @contextmanager

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from models.errors import DeploymentError, UsageError
+from models.errors import UsageError
 from pipeline.cluster.cluster import running_processes
-from pipeline.cluster.jars import fetch, find_java
 from pipeline.cluster.keeper import RUNNING
 from pipeline.cluster.processes import saved
 from pipeline.cluster.settings import ClusterSettings
@@ -24,6 +23,7 @@ from tests.flink.harness import (
     hard_log,
     kill,
     kill_python_worker,
+    need_flink,
 )
 from tests.flink.waiting import await_that
 
@@ -32,11 +32,7 @@ pytestmark = [pytest.mark.flink]
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterSettings]:
-    try:
-        find_java()
-        fetch(Path(os.path.expanduser("~/.cache/livelist/flink")), print)
-    except DeploymentError as error:
-        pytest.skip(f"Flink cannot be had here: {error}")
+    need_flink()
     with cluster(tmp_path_factory.mktemp("cluster")) as running:
         yield running
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from models.errors import DeploymentError
-from pipeline.cluster.jars import fetch, find_java
 from pipeline.cluster.settings import ClusterSettings
 from pipeline.flink.submit import savepoint
-from tests.flink.harness import Scenario, assert_equals_oracle, busy_task_manager, cluster, hard_log, kill
+from tests.flink.harness import (
+    Scenario,
+    assert_equals_oracle,
+    busy_task_manager,
+    cluster,
+    hard_log,
+    kill,
+    need_flink,
+)
 from tests.oracle import current_lists
 from tests.pipeline.connectors.services import Channel, KafkaChannel, KafkaService, PubsubService
 
@@ -56,11 +61,7 @@ def postgres() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory, pubsub: PubsubService) -> Iterator[ClusterSettings]:
     """Its workers know the Pub/Sub server by the environment."""
-    try:
-        find_java()
-        fetch(Path(os.path.expanduser("~/.cache/livelist/flink")), print)
-    except DeploymentError as error:
-        pytest.skip(f"Flink cannot be had here: {error}")
+    need_flink()
     with cluster(tmp_path_factory.mktemp("cluster")) as running:
         yield running
 

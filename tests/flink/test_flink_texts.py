@@ -10,13 +10,11 @@ from pathlib import Path
 import pytest
 
 from models.encoder.serving import shared_pool
-from models.errors import DeploymentError
 from pipeline.bench.freshness import quantiles, read_freshness
 from pipeline.bench.population import Population, append_at_rate
-from pipeline.cluster.jars import fetch, find_java
 from pipeline.cluster.settings import ClusterSettings
 from pipeline.job import scoring_step
-from tests.flink.harness import Scenario, assert_equals_oracle, busy_task_manager, cluster, kill
+from tests.flink.harness import Scenario, assert_equals_oracle, busy_task_manager, cluster, kill, need_flink
 from tests.flink.held_model import HOLD_SECONDS, HeldModel
 from tests.pipeline.live.feedback_log import ITEMS, shop_log
 
@@ -26,11 +24,7 @@ _SUSTAINED_SECONDS = float(os.environ.get("LIVELIST_SUSTAINED_SECONDS", "20"))
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterSettings]:
-    try:
-        find_java()
-        fetch(Path(os.path.expanduser("~/.cache/livelist/flink")), print)
-    except DeploymentError as error:
-        pytest.skip(f"Flink cannot be had here: {error}")
+    need_flink()
     with cluster(tmp_path_factory.mktemp("cluster"), nice=0) as running:
         yield running
 

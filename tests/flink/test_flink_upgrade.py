@@ -11,11 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from models.errors import DeploymentError
 from pipeline.cluster.cluster import down
-from pipeline.cluster.jars import fetch, find_java
 from pipeline.cluster.settings import load_settings
-from tests.flink.harness import K, Scenario, hard_log
+from tests.flink.harness import K, Scenario, hard_log, need_flink
 from tests.oracle import current_lists
 from tests.pipeline.live.feedback_log import ITEMS, Event
 
@@ -31,11 +29,7 @@ _ORACLE = (
 
 @pytest.fixture(autouse=True)
 def _has_flink() -> None:
-    try:
-        find_java()
-        fetch(Path(os.path.expanduser("~/.cache/livelist/flink")), print)
-    except DeploymentError as error:
-        pytest.skip(f"Flink cannot be had here: {error}")
+    need_flink()
 
 
 @pytest.fixture
