@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 from apache_beam.metrics import Metrics
@@ -52,21 +51,3 @@ def _record_canary(compared: CanaryComparison) -> None:
     }
     for name, value in counted.items():
         Metrics.counter(namespace, name).inc(value)
-
-
-def canary_summaries(counters: Mapping[tuple[str, str], int]) -> list[CanaryComparison]:
-    """The comparisons in a run's counters, {(namespace, name): value}, by versions."""
-    spaces = {space for space, _ in counters if space.startswith(CANARY_NAMESPACE + ".")}
-    return [_comparison(space, counters) for space in sorted(spaces)]
-
-
-def _comparison(space: str, counters: Mapping[tuple[str, str], int]) -> CanaryComparison:
-    _, serving, canary = space.split(".")
-
-    def value(name: str) -> int:
-        return counters.get((space, name), 0)
-
-    return CanaryComparison(
-        serving, canary, value("texts"), value("agreed"), value("polarity_delta") * POLARITY_STEP,
-        value("serving_micros") / 1e6, value("canary_micros") / 1e6, value("failures"),
-    )  # fmt: skip

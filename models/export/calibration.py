@@ -63,13 +63,6 @@ def run_reference(bert: Bert, ids: Sequence[int]) -> Iterator[tuple[Floats, Laye
             yield x.numpy(), inputs
 
 
-def reference_embedding(bert: Bert, ids: Sequence[int]) -> Floats:
-    """Mean over tokens of the last layer, unit length, float32."""
-    output, _ = list(run_reference(bert, ids))[-1]
-    pooled: Floats = output.mean(axis=0)
-    return pooled / np.float32(np.linalg.norm(pooled))
-
-
 def choose_scales(bert: Bert, texts: Sequence[Sequence[int]]) -> tuple[LayerScales, ...]:
     """Static scales for every layer, from the token ids of calibration texts."""
     runs = [[inputs for _, inputs in run_reference(bert, ids)] for ids in texts]

@@ -79,16 +79,6 @@ def pretrained_folder() -> Path:
     return Path(spec.origin).parent / "model"
 
 
-def read_bert(folder: Path) -> Bert:
-    """The weights of a Hugging Face folder (config.json and model.safetensors).
-
-    Raises DeploymentError when `bert_of` cannot read the model.
-    """
-    from transformers import AutoModel
-
-    return bert_of(AutoModel.from_pretrained(folder))
-
-
 @dataclass(frozen=True, slots=True)
 class _Names:
     """Where a family keeps its parts, and how many rows of positions stand before the first token's."""

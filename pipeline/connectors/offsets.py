@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 
 
 class Progress:
@@ -38,13 +37,3 @@ class Progress:
 def partition_key(topic: str, partition: int) -> str:
     """What a position says of a partition, and the key of `resume_from`."""
     return f"kafka:{topic}/{partition}"
-
-
-def next_offsets(positions: Iterable[str]) -> dict[str, int]:
-    """Positions of messages that are safe -> what `KafkaSource.open` resumes from."""
-    offsets: dict[str, int] = {}
-    for position in positions:
-        key, _, offset = position.rpartition(":")
-        if key.startswith("kafka:") and offset.isdigit():
-            offsets[key] = max(offsets.get(key, 0), int(offset) + 1)
-    return offsets

@@ -18,7 +18,6 @@ from models.errors import DeploymentError
 from models.pointer import write_pointer
 from models.records import DeadLetter, FeedbackEvent, ScoredFeedback, ScoredText
 from models.text import text_hash
-from transforms.encoder_metrics import canary_summaries
 from transforms.score_feedback import ScoreFeedback, TextModelHandler
 
 CPU = ("CPUExecutionProvider",)
@@ -125,10 +124,10 @@ def test_the_work_is_counted_for_its_model_version() -> None:
 def test_a_canary_is_compared_and_changes_nothing() -> None:
     texts = [_event(i, f"I love the {i}th one") for i in range(30)]
     scoring = ScoreFeedback(threads=2, canary_model=str(DEFAULT_MODEL_PATH), canary_share=1.0)
-    [compared] = canary_summaries(_counters(scoring, texts))
-    assert compared.serving == compared.canary == _scorer().model_version
-    figures = compared.summary()
-    assert (figures["texts"], figures["agreement"], figures["mean_abs_polarity_delta"]) == (30, 1, 0)
+    counters = _counters(scoring, texts)
+    space = f"canary.{_scorer().model_version}.{_scorer().model_version}"
+    assert counters[space, "texts"] == counters[space, "agreed"] == 30
+    assert counters[space, "polarity_delta"] == counters[space, "failures"] == 0
 
 
 def test_a_published_model_is_followed_and_a_broken_one_refused(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.connectors.offsets import Progress, next_offsets, partition_key
+from pipeline.connectors.offsets import Progress
 
 
 @given(st.data())
@@ -54,11 +54,3 @@ def test_a_partition_that_was_rewound_forgets_what_was_done_behind() -> None:
     assert not progress.done(9)
     assert progress.done(3)
     assert progress.committable == 4
-
-
-def test_positions_tell_where_to_resume() -> None:
-    positions = [f"{partition_key('a', 0)}:0000000007", f"{partition_key('a', 0)}:0000000003"]
-    assert next_offsets([*positions, "pubsub:s:12", "kafka:a/11:0000000000"]) == {
-        "kafka:a/0": 8,
-        "kafka:a/11": 1,
-    }

@@ -21,7 +21,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer  # noqa: E402
 from models.encoder.ngrams import ngram_ids  # noqa: E402
 from models.errors import DeploymentError  # noqa: E402
 from models.export.calibration import choose_scales  # noqa: E402
-from models.export.checkpoint import Linear, read_bert  # noqa: E402
+from models.export.checkpoint import Linear, bert_of  # noqa: E402
 from models.export.graph import GraphWriter, QuantizedEncoder  # noqa: E402
 from models.export.outputs import GraphHead, add_outputs  # noqa: E402
 from models.training.checkpoint import save_checkpoint  # noqa: E402
@@ -185,7 +185,7 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> ModelProto:
     )  # fmt: skip
     path = tmp_path_factory.mktemp("bert")
     transformers.BertModel(config, add_pooling_layer=False).save_pretrained(path)
-    bert, random = read_bert(path), np.random.default_rng(0)
+    bert, random = bert_of(transformers.AutoModel.from_pretrained(path)), np.random.default_rng(0)
     linear = Linear(random.normal(size=(64, 3)).astype(np.float32), np.zeros(3, np.float32))
     writer = GraphWriter()
     scales = choose_scales(bert, random.integers(0, 200, (20, 12)).tolist())
