@@ -81,3 +81,39 @@ def test_kubernetes_knows_every_field(manifest: dict[str, Any]) -> None:
     needed("kubernetes_validate")
     validate = importlib.import_module("kubernetes_validate").validate
     validate(manifest, "1.31", strict=True)
+
+
+def fields(**known: object) -> dict[str, Any]:
+    return {"type": "object", "properties": known, "additionalProperties": False}
+
+
+TEXT, WHOLE, ANY = {"type": "string"}, {"type": "integer"}, {"type": "object"}
+RESOURCE = fields(cpu={"type": "number"}, memory=TEXT, ephemeralStorage=TEXT)
+MANAGER = fields(podTemplate=ANY, replicas=WHOLE, resource=RESOURCE)
+#: What the operator's own resource (flink.apache.org/v1beta1) holds around the pods.
+OPERATOR = fields(
+    flinkConfiguration={"type": "object", "additionalProperties": TEXT},
+    flinkVersion={"enum": ["v1_18", "v1_19", "v1_20", "v2_0", "v2_1"]},
+    image=TEXT,
+    imagePullPolicy=TEXT,
+    ingress=ANY,
+    job=ANY,
+    jobManager=MANAGER,
+    logConfiguration={"type": "object", "additionalProperties": TEXT},
+    mode={"enum": ["native", "standalone"]},
+    podTemplate=ANY,
+    restartNonce=WHOLE,
+    serviceAccount=TEXT,
+    taskManager=MANAGER,
+)
+
+
+def test_the_flink_operator_knows_every_field() -> None:
+    validate = needed("jsonschema").validate
+    cluster, *_ = manifests("livelist.yaml")
+    (gpu,) = manifests("gpu.yaml")
+    for spec in (cluster["spec"], gpu["spec"]):
+        validate(spec, OPERATOR)
+    wrong = cluster["spec"] | {"taskManagers": cluster["spec"]["taskManager"]}
+    with pytest.raises(importlib.import_module("jsonschema").ValidationError, match="taskManagers"):
+        validate(wrong, OPERATOR)
