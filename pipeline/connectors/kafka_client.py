@@ -20,6 +20,7 @@ _LOGGER: Final = logging.getLogger(__name__)
 _REFUSED: Final = frozenset(
     {
         KafkaError._AUTHENTICATION,
+        KafkaError._SSL,
         KafkaError.SASL_AUTHENTICATION_FAILED,
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
         KafkaError.GROUP_AUTHORIZATION_FAILED,
@@ -145,7 +146,13 @@ def unreachable(topic: KafkaTopic, outage: Outage, error: KafkaError) -> Livelis
 
 
 def refused(topic: KafkaTopic, error: KafkaError) -> DeploymentError:
-    """The broker did not accept who we are, or what we may do."""
+    """The broker did not accept who we are, or what we may do; or we not who it is."""
+    if error.code() == KafkaError._SSL:
+        return DeploymentError(
+            f"no TLS with Kafka at {topic.servers}: {error.str()}; put security.protocol=SSL (or SASL_SSL) and "
+            "ssl.ca.location, the file of the authority that signed the broker's certificate, into a file, and "
+            "add config=FILE"
+        )
     return DeploymentError(
         f"Kafka at {topic.servers} refused access to {topic.topic}: {error.str()}; put security.protocol, "
         "sasl.mechanism, sasl.username and sasl.password of a user who may read it into a file, and add "

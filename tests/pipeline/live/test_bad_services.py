@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -145,6 +146,66 @@ def test_a_password_that_kafka_refuses_is_told_and_not_shown(
     assert code == 5
     assert "refused access" in line
     assert "wrong1234" not in line
+
+
+def test_a_broker_that_speaks_tls_is_read_and_one_that_another_signed_for_is_refused(
+    learned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("confluent_kafka", reason="the kafka extra is missing: make test-all")
+    from tests.servers.kafka import kafka_server, why_not
+
+    if reason := why_not():
+        pytest.skip(reason)
+    store, authority = signed(tmp_path / "broker")
+    _, stranger = signed(tmp_path / "stranger")
+    asks = {
+        "inter.broker.listener.name": "PLAINTEXT",
+        "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:SSL",
+        "ssl.keystore.type": "PKCS12",
+        "ssl.keystore.location": str(store),
+        "ssl.keystore.password": "keystore",
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": str(authority),
+    }
+    right = {"security.protocol": "SSL", "ssl.ca.location": str(authority)}
+    pinned(learned, tmp_path / "out")
+    config = tmp_path / "client.properties"
+    with kafka_server(asks, right) as server:
+        server.create_topic("feedback")
+        uri = f"kafka://{server.address}/feedback?group=g&config={config}"
+        write_properties(config, right)
+        opened(uri).close()
+        write_properties(config, right | {"ssl.ca.location": str(stranger)})
+        code, line = told(capsys, tmp_path / "out", uri)
+        assert code == 5
+        assert "no TLS with Kafka" in line
+        assert "ssl.ca.location" in line
+        write_properties(config, {"security.protocol": "PLAINTEXT"})
+        code, line = told(capsys, tmp_path / "out", uri)
+    assert code == 3
+    assert "where it wants TLS" in line
+
+
+def signed(folder: Path) -> tuple[Path, Path]:
+    """A key of 127.0.0.1 with the certificate that it signed itself: the key store, and the certificate."""
+    folder.mkdir()
+    store, certificate = folder / "store.p12", folder / "certificate.pem"
+    tool = [
+        "keytool",
+        "-keystore",
+        str(store),
+        "-storetype",
+        "PKCS12",
+        "-storepass",
+        "keystore",
+        "-alias",
+        "b",
+    ]
+    name = ["-dname", "CN=localhost", "-ext", "san=ip:127.0.0.1", "-ext", "bc:c=ca:true"]
+    made = ["-genkeypair", "-keyalg", "RSA", "-validity", "2", *name]
+    for what in (made, ["-exportcert", "-rfc", "-file", str(certificate)]):
+        subprocess.run([*tool, *what], check=True, capture_output=True)
+    return store, certificate
 
 
 def write_properties(path: Path, properties: dict[str, str]) -> None:
