@@ -149,9 +149,9 @@ def refused(topic: KafkaTopic, error: KafkaError) -> DeploymentError:
     """The broker did not accept who we are, or what we may do; or we not who it is."""
     if error.code() == KafkaError._SSL:
         return DeploymentError(
-            f"no TLS with Kafka at {topic.servers}: {error.str()}; put security.protocol=SSL (or SASL_SSL) and "
-            "ssl.ca.location, the file of the authority that signed the broker's certificate, into a file, and "
-            "add config=FILE"
+            f"no TLS with Kafka at {topic.servers}: {error.str()}; put security.protocol=SSL (or SASL_SSL) "
+            "and ssl.ca.location, the file of the authority that signed the broker's certificate, into a "
+            "file, and add config=FILE"
         )
     return DeploymentError(
         f"Kafka at {topic.servers} refused access to {topic.topic}: {error.str()}; put security.protocol, "
