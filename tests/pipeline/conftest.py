@@ -49,6 +49,18 @@ def pubsub() -> Iterator[PubsubService]:
 
 
 @pytest.fixture(scope="session")
+def endpoint() -> Iterator[str]:
+    """The address of an S3 store."""
+    from tests.servers.object_store import object_store
+
+    try:
+        with object_store() as address:
+            yield address
+    except ServerMissing as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """The URI of a running PostgreSQL."""
     _needs("psycopg", "postgres")

@@ -77,6 +77,28 @@ class DeltaTarget:
         return duckdb.execute(f"SELECT {columns} FROM read_parquet(?)", [files]).fetchall()
 
 
+class DeltaStoreTarget:
+    """A prefix in a bucket; read by DeltaTable as Arrow."""
+
+    keyed = True
+
+    def __init__(self, bucket: str) -> None:
+        self._root = f"{bucket}/lists-{next(_names)}"
+        self.uri = f"delta+s3://{self._root}"
+
+    def current(self) -> list[Row]:
+        rows = self._read("recommendations_latest").to_pylist()
+        return sorted((row["user_id"], row["rank"], row["item_id"], row["state_version"]) for row in rows)
+
+    def count(self, table: str) -> int:
+        return int(self._read(table).num_rows)
+
+    def _read(self, table: str) -> Any:
+        from deltalake import DeltaTable
+
+        return DeltaTable(f"s3://{self._root}/{table}").to_pyarrow_table()
+
+
 class StreamTarget:
     """What a consumer makes of a stream that keeps the highest version of each user."""
 

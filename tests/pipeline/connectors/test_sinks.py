@@ -19,6 +19,7 @@ from models.tables import AlertRow, QualityRow, ScoredRow, TrendRow
 from pipeline.connectors.registry import make_sink
 from tests.pipeline.connectors.lists import current, histories, made_list, table_of, tombstone
 from tests.pipeline.connectors.targets import (
+    DeltaStoreTarget,
     DeltaTarget,
     KafkaTarget,
     PostgresTarget,
@@ -49,6 +50,7 @@ HISTORIES: dict[str, Sequence[object]] = {
         pytest.param("kafka", marks=pytest.mark.java),
         pytest.param("pubsub", marks=pytest.mark.java),
         pytest.param("delta", marks=pytest.mark.postgres),
+        pytest.param("delta_store", marks=pytest.mark.cloud),
     ]
 )
 def new_target(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Target]:
@@ -56,6 +58,10 @@ def new_target(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], T
     if request.param == "delta":
         pytest.importorskip("deltalake", reason="the delta extra is missing: make test-all")
         return lambda: DeltaTarget(tmp_path / f"delta-{next(_users)}")
+    if request.param == "delta_store":
+        pytest.importorskip("deltalake", reason="the delta extra is missing: make test-all")
+        bucket = request.getfixturevalue("bucket")
+        return lambda: DeltaStoreTarget(bucket)
     service = request.getfixturevalue(request.param)
     kinds: dict[str, Callable[[Any], Target]] = {
         "postgres": PostgresTarget,
@@ -63,6 +69,25 @@ def new_target(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], T
         "pubsub": PubsubTarget,
     }
     return lambda: kinds[request.param](service)
+
+
+@pytest.fixture
+def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A bucket, whose store and keys the environment names."""
+    boto3 = pytest.importorskip("boto3", reason="boto3 is missing: make test-all")
+    given = {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_ACCESS_KEY_ID": "id",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "us-east-1",
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    client = boto3.client("s3", region_name="us-east-1")
+    client.create_bucket(Bucket="delta")
+    client.close()
+    return "delta"
 
 
 class TestEverySink:

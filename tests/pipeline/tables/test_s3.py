@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from pipeline.cli.main import main
 from tests.pipeline.live.feedback_log import lists_found, run, shop_log, write_log
 
 boto3 = pytest.importorskip("boto3", reason="boto3 is missing: make test-all")
-server = pytest.importorskip("moto.server", reason="moto is missing: make test-all")
 
 pytestmark = [
     pytest.mark.cloud,
@@ -25,16 +23,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
 BUCKET = "shop"
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    store = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    store.start()
-    logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
-    host, port = store.get_host_and_port()
-    yield f"http://{host}:{port}"
-    store.stop()
 
 
 @pytest.fixture
