@@ -1,6 +1,7 @@
 """ReadPulled: any pulled source as an endless source of raw records, acknowledged by checkpoints.
 
-records = pipeline | read_pulled("kafka://127.0.0.1:9092/feedback?group=livelist", splits=2)
+source = pulled_source("kafka://127.0.0.1:9092/feedback?group=livelist", splits=2)
+records = pipeline | read_pulled(source)
 
 A message is acknowledged when the engine has completed the checkpoint that holds its effects, and
 not before. A reader is rebuilt from a checkpoint's mark: a Kafka partition from the offsets in it,
@@ -121,32 +122,30 @@ class PulledSource(UnboundedSource):
         return make_source(self.address)
 
 
-def read_pulled(
+def pulled_source(
     uri: str | SourceAddress,
     splits: int = 1,
-    poll_seconds: float = 0.1,
-    max_records_per_bundle: int = 2_000,
-    max_bundle_seconds: float = 0.5,
     drain_file: Path | None = None,
     wait_seconds: float = 0.0,
     max_record_bytes: int = MAX_RECORD_BYTES,
     doubtful: bool = False,
-) -> ReadFromUnboundedSource:
-    """Pipeline -> endless PCollection[RawRecord]. Raises UsageError or DeploymentError for the URI.
-
-    An idle reader is asked again after `poll_seconds`; engines that do not wait between bundles, or
-    that keep something of every bundle, want 0 there and `wait_seconds` instead.
-    """
+) -> PulledSource:
+    """The source of a URI. Raises UsageError or DeploymentError for it."""
     address = parse_source(uri) if isinstance(uri, str) else uri
     make_source(address)
-    source = PulledSource(
-        address,
-        splits,
-        str(drain_file.absolute()) if drain_file else "",
-        max_record_bytes,
-        wait_seconds=wait_seconds,
-        doubtful=doubtful,
+    drained = str(drain_file.absolute()) if drain_file else ""
+    return PulledSource(
+        address, splits, drained, max_record_bytes, wait_seconds=wait_seconds, doubtful=doubtful
     )
+
+
+def read_pulled(
+    source: PulledSource,
+    poll_seconds: float = 0.1,
+    max_records_per_bundle: int = 2_000,
+    max_bundle_seconds: float = 0.5,
+) -> ReadFromUnboundedSource:
+    """Pipeline -> endless PCollection[RawRecord]. An idle reader is asked again after `poll_seconds`."""
     return ReadFromUnboundedSource(
         source,
         poll_interval=poll_seconds,

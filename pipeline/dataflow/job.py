@@ -19,7 +19,7 @@ from models.encoder.session import CPU_PROVIDERS
 from pipeline.config import JobConfig
 from pipeline.connectors.addresses import BigQueryDataset, DeltaFolder, PubsubSubscription
 from pipeline.connectors.messages import record_of
-from pipeline.connectors.unbounded import read_pulled
+from pipeline.connectors.unbounded import pulled_source, read_pulled
 from pipeline.connectors.uris import parse_sink, parse_source
 from pipeline.connectors.write_to_sink import WriteToSinks
 from pipeline.endless import endless_tables, sorted_inputs
@@ -153,7 +153,7 @@ def _source(uri: str, max_record_bytes: int) -> beam.PTransform:
     address = parse_source(uri)
     if isinstance(address, PubsubSubscription):
         return PullSubscription(address, max_record_bytes)
-    return read_pulled(uri, max_record_bytes=max_record_bytes)
+    return read_pulled(pulled_source(uri, max_record_bytes=max_record_bytes))
 
 
 @dataclass

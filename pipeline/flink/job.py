@@ -18,10 +18,11 @@ from models.errors import UsageError
 from pipeline.config import JobConfig
 from pipeline.connectors.addresses import KafkaTopic, SourceAddress
 from pipeline.connectors.registry import make_sink, make_source
-from pipeline.connectors.unbounded import read_pulled
+from pipeline.connectors.unbounded import pulled_source
 from pipeline.connectors.uris import parse_source
 from pipeline.connectors.write_to_sink import WriteToSinks
 from pipeline.endless import endless_tables, sorted_inputs
+from pipeline.flink.reading import ReadByTimer
 from pipeline.flink.source import DRAIN, IDLE_BUNDLE_SECONDS, follow_on_cluster
 from pipeline.inputs.finding import check_inputs
 from pipeline.inputs.growing_files import check_followed
@@ -124,14 +125,14 @@ class _Reading:
         )
 
     def _pull(self, name: str, address: SourceAddress) -> beam.PCollection[RawRecord]:
-        return self.pipeline | name >> read_pulled(
+        source = pulled_source(
             address,
-            poll_seconds=0,
-            wait_seconds=IDLE_BUNDLE_SECONDS,
             drain_file=self.job_folder / DRAIN,
+            wait_seconds=IDLE_BUNDLE_SECONDS,
             max_record_bytes=self.config.form.max_record_bytes,
             doubtful=True,
         )
+        return self.pipeline | name >> ReadByTimer(source)
 
 
 def _of_texts(address: SourceAddress) -> SourceAddress:

@@ -16,17 +16,16 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgpack
-from apache_beam import typehints
 from apache_beam.coders import Coder
 from apache_beam.io.unbounded_source import (
     CheckpointMark,
-    ReadFromUnboundedSource,
     UnboundedReader,
     UnboundedSource,
 )
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, Timestamp
 
 from models.adapters.base import RawRecord
+from pipeline.flink.reading import ReadByTimer
 from pipeline.inputs.growing_files import GrowingFiles, Place, check_followed
 from pipeline.inputs.reading import MAX_RECORD_BYTES
 
@@ -35,13 +34,9 @@ _PROGRESS: Final = "read.json"
 _TELL_SECONDS: Final = 1.0
 #: An idle reader rests so long between two looks.
 POLL_SECONDS: Final = 0.05
-#: A bundle without a record ends after so long. Checkpoints wait for it; and the runner of the pinned jars
-#: keeps a state for every bundle of a source, for ever (apache/beam#27648), so there should not be many.
-IDLE_BUNDLE_SECONDS: Final = 1.0
+#: A bundle without a record ends after so long. Checkpoints wait for it.
+IDLE_BUNDLE_SECONDS: Final = 0.25
 FIND_SECONDS: Final = 0.5
-#: A backlog is cut into bundles of so many records, or of what is read in so long.
-MAX_BUNDLE_RECORDS: Final = 2_000
-MAX_BUNDLE_SECONDS: Final = 0.5
 #: Timestamps are times of arrival; the watermark stays so far behind the wall clock.
 OUT_OF_ORDER_SECONDS: Final = 60.0
 
@@ -118,19 +113,16 @@ def follow_on_cluster(
     max_record_bytes: int = MAX_RECORD_BYTES,
     poll_seconds: float = POLL_SECONDS,
     tells: bool = False,
-) -> ReadFromUnboundedSource:
+) -> ReadByTimer:
     """Pipeline -> endless PCollection[RawRecord] of JSON lines.
 
     Raises UsageError or InputError where a pattern cannot be followed.
     """
     check_followed(patterns)
     whole = tuple(str(Path(pattern).absolute()) for pattern in patterns)
-    return ReadFromUnboundedSource(
-        FollowOnCluster(whole, str(job_folder.absolute()), max_record_bytes, poll_seconds, tells=tells),
-        poll_interval=0,
-        max_records_per_bundle=MAX_BUNDLE_RECORDS,
-        max_read_time_seconds=MAX_BUNDLE_SECONDS,
-    ).with_output_types(typehints.Tuple[bytes, str, bytes, str])
+    return ReadByTimer(
+        FollowOnCluster(whole, str(job_folder.absolute()), max_record_bytes, poll_seconds, tells=tells)
+    )
 
 
 class ClusterReader(UnboundedReader):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -109,6 +110,20 @@ def test_a_drain_folds_what_a_hung_steward_has_left(settings: ClusterSettings, t
     scenario.await_rows()
     os.kill(saved(settings.root / RUNNING)["job-hung"].pid, signal.SIGSTOP)
     scenario.write(1.0)
+    scenario.finish()
+    assert_equals_oracle(scenario)
+
+
+def test_the_state_of_a_job_that_only_waits_does_not_grow(settings: ClusterSettings, tmp_path: Path) -> None:
+    """One state a bundle of the source, as Beam's own reading has it there, would triple it meanwhile."""
+    scenario = Scenario(settings, tmp_path / "job", "waits", hard_log(16)[:40])
+    scenario.write(1.0)
+    scenario.start()
+    scenario.await_accounted()
+    scenario.await_checkpoint()
+    before = scenario.status().facts.checkpoint_bytes
+    time.sleep(45)
+    assert scenario.status().facts.checkpoint_bytes < 1.5 * before
     scenario.finish()
     assert_equals_oracle(scenario)
 

@@ -20,6 +20,7 @@ from pipeline.connectors.unbounded import (
     PulledMarkCoder,
     PulledReader,
     PulledSource,
+    pulled_source,
     read_pulled,
 )
 from pipeline.connectors.uris import parse_source
@@ -109,7 +110,8 @@ class TestEverySource:
         thread = threading.Thread(target=publish_and_drain)
         thread.start()
         pipeline = beam.Pipeline("FnApiRunner", options=PipelineOptions([]))
-        read = read_pulled(channel.uri, splits=2, poll_seconds=0, wait_seconds=0.1, drain_file=drain)
+        source = pulled_source(channel.uri, splits=2, wait_seconds=0.1, drain_file=drain)
+        read = read_pulled(source, poll_seconds=0)
         _ = pipeline | read | beam.Map(write)
         pipeline.run().wait_until_finish()
         thread.join()
