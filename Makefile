@@ -8,8 +8,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 UV := $(PYTHON) -m uv
 PACKAGES := models transforms pipeline tests
-NEEDS_MORE := train or java or postgres or cloud or browser
-CLUSTER := flink
+NEEDS_MORE := train or java or postgres or cloud or browser or flink
 OUT ?= out/demo
 
 .PHONY: help install install-test install-all demo live-demo test test-all test-flink lint format readme requirements bench model clean flink-demo
@@ -31,13 +30,13 @@ flink-demo: install-test  ## a real Flink cluster, a killed task manager, the ta
 	@$(PYTHON) -m tests.flink.demo
 
 test: install-test lint  ## ruff, mypy --strict and pytest
-	$(PYTHON) -m pytest -m 'not ($(NEEDS_MORE) or $(CLUSTER))'
+	$(PYTHON) -m pytest -m 'not ($(NEEDS_MORE))'
 
-test-all: install-all  ## what `make test` leaves out: torch, Java, PostgreSQL, stores of clouds on loopback
-	$(PYTHON) -m pytest -m '($(NEEDS_MORE)) and not $(CLUSTER)'
+test-all: install-all  ## what `make test` leaves out: torch, Java, Flink, PostgreSQL, stores of clouds on loopback
+	$(PYTHON) -m pytest -m '$(NEEDS_MORE)'
 
-test-flink: install-all  ## kills and savepoints of a job on a real Flink cluster, held to the oracle (Java, Maven)
-	$(PYTHON) -m pytest -m '$(CLUSTER)'
+test-flink: install-all  ## of those the ones on a real Flink cluster: kills and savepoints, held to the oracle (Java, Maven)
+	$(PYTHON) -m pytest -m flink
 
 lint: install-test  ## ruff and mypy --strict over every file
 	$(PYTHON) -m ruff check .

@@ -9,9 +9,7 @@ from typing import Final
 import pytest
 
 #: Markers of tests that `make test` leaves to `make test-all`.
-_NEEDS_MORE: Final = {"train", "java", "postgres", "cloud", "browser"}
-#: Of tests that have a target of their own.
-_CLUSTER: Final = "flink"
+_NEEDS_MORE: Final = {"train", "java", "postgres", "cloud", "browser", "flink"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -32,10 +30,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         reasons[reason.removeprefix("Skipped: ")] += 1
     for item in terminalreporter.stats.get("deselected", []):
         names = sorted({mark.name for mark in item.iter_markers()} & _NEEDS_MORE)
-        if item.get_closest_marker(_CLUSTER):
-            reasons["need a Flink cluster: make test-flink"] += 1
-        else:
-            reasons[f"needs {' and '.join(names)}: make test-all" if names else elsewhere] += 1
+        reasons[f"needs {' and '.join(names)}: make test-all" if names else elsewhere] += 1
     if not reasons:
         return
     terminalreporter.section("left out")
