@@ -122,6 +122,8 @@ def flink_config(settings: ClusterSettings) -> dict[str, object]:
         "parallelism.default": 1,
         # The classes of the runner are on the classpath; a copy that a job brings must not stand beside them.
         "classloader.resolve-order": "child-first" if settings.official else "parent-first",
+        # Watermarks in REST are as old as this, and a drain waits for them.
+        "metrics.fetcher.update-interval": 1_000,
         "io.tmp.dirs": str(root / "tmp"),
         "web.upload.dir": str(root / "tmp"),
     }
