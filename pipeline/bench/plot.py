@@ -33,7 +33,7 @@ def plot_freshness(steps: Sequence[Step], title: str) -> str:
         points = [(across(step.rate), down(age)) for step in measured for age in _ages(step, place)]
         parts += _line(points, colour, dashes)
         label = f"{name}{' (dashed)' if dashes else ''}"
-        parts.append(f'<text x="{_MARGIN + 10}" y="{_MARGIN + 10 + 15 * place}" fill="{colour}">{label}</text>')
+        parts.append(_legend(place, label, colour))
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
@@ -62,7 +62,7 @@ def plot_memory(samples: Sequence[Sample], title: str) -> str:
     for place, (name, colour, dashes, values) in enumerate(lines):
         points = [(across(minute), down(value)) for minute, value in zip(minutes, values, strict=False)]
         parts.append(_line(points, colour, dashes)[0])
-        parts.append(f'<text x="{_MARGIN + 10}" y="{_MARGIN + 10 + 15 * place}" fill="{colour}">{name}</text>')
+        parts.append(_legend(place, name, colour))
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
@@ -124,3 +124,8 @@ def _line(points: Sequence[tuple[float, float]], colour: str, dashes: str) -> li
         f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-dasharray="{dashes}"/>',
         *dots,
     ]
+
+
+def _legend(place: int, name: str, colour: str) -> str:
+    """What a line is, the `place`th from the top, right of the axis."""
+    return f'<text x="{_MARGIN + 10}" y="{_MARGIN + 10 + 15 * place}" fill="{colour}">{name}</text>'
