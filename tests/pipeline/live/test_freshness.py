@@ -119,5 +119,5 @@ def test_with_an_encoder_that_takes_seconds_a_batch_behaviour_stays_fresh(
         median, _, _ = quantiles_between(before, behaviour.cumulative())
         scored = quantile(words.cumulative(), 0.5)
     assert median < held / 2  # a list in line behind the encoder would be older
-    assert scored > held
+    assert scored > held / 1.21  # a quantile of the histogram is within a bucket of the true one
     assert scorer.texts == (number - 30) // 2  # the drain waits for them all
