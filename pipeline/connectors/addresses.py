@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
 from models.tables import TABLES
@@ -22,11 +22,25 @@ class PubsubSubscription:
     subscription: str
     max_outstanding: int = 20_000
     max_outstanding_bytes: int = 256 << 20
+    texts: str = ""  # another subscription to the same topic, which a reader of words alone pulls
+    known_as: str = ""  # the subscription that messages are told by, where it is not this one
 
     @property
     def path(self) -> str:
         """The resource name."""
-        return f"projects/{self.project}/subscriptions/{self.subscription}"
+        return self._path(self.subscription)
+
+    @property
+    def known_path(self) -> str:
+        """That of the subscription by which messages are told."""
+        return self._path(self.known_as or self.subscription)
+
+    def for_texts(self) -> PubsubSubscription:
+        """The subscription `texts`, whose messages are told as those of this one: they are the same."""
+        return replace(self, subscription=self.texts, texts="", known_as=self.subscription)
+
+    def _path(self, name: str) -> str:
+        return f"projects/{self.project}/subscriptions/{name}"
 
 
 @dataclass(frozen=True, slots=True)

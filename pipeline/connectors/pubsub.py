@@ -19,6 +19,7 @@ from google.api_core.exceptions import Forbidden
 from google.cloud import pubsub_v1
 from google.pubsub_v1.types import StreamingPullRequest
 
+from models.errors import InputError
 from pipeline.connectors.addresses import PubsubSubscription
 from pipeline.connectors.base import Received
 from pipeline.connectors.pubsub_client import (
@@ -93,6 +94,7 @@ class _Running:
         self.leases = Leases(client, address)
         self._client = client
         self._address = address
+        self._known_as = address.known_as or address.subscription
         self._arrived: queue.SimpleQueue[Received | None] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._hang_up = threading.Event()  # of the stream that is open now
@@ -168,7 +170,7 @@ class _Running:
             self._arrived.put(
                 Received(
                     each.message.data,
-                    f"pubsub:{self._address.subscription}:{each.message.message_id}",
+                    f"pubsub:{self._known_as}:{each.message.message_id}",
                     sent.seconds * 1_000_000 + sent.nanos // 1000,
                     each.ack_id,
                 )
@@ -189,8 +191,17 @@ def _requests(address: PubsubSubscription, hang_up: threading.Event) -> Iterator
 
 
 def _check(client: pubsub_v1.SubscriberClient, address: PubsubSubscription) -> None:
+    """Raises where it cannot be pulled, or is to another topic than the one that its messages are told by."""
     try:
-        client.get_subscription(subscription=address.path, retry=None, timeout=ANSWER_SECONDS)
+        read, known = (
+            client.get_subscription(subscription=path, retry=None, timeout=ANSWER_SECONDS).topic
+            for path in (address.path, address.known_path)
+        )
+        if read != known:
+            raise InputError(
+                f"texts={address.subscription} is a subscription to {read}, and {address.known_as} to "
+                f"{known}: words are read from another subscription to the same topic"
+            )
     except Forbidden:
         # A subscriber may pull and yet not look: then the pull itself tells.
         request = {"subscription": address.path, "max_messages": 1, "return_immediately": True}

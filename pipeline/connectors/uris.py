@@ -1,6 +1,6 @@
 """URIs of sources and sinks: read once, checked before anything connects.
 
-    pubsub://PROJECT/SUBSCRIPTION                       source
+    pubsub://PROJECT/SUBSCRIPTION[?texts=OTHER]         source
     kafka://HOST:PORT[,HOST:PORT]/TOPIC?group=G         source
     pubsub://PROJECT/topics/TOPIC                       sink
     kafka://HOST:PORT[,HOST:PORT]/TOPIC                 sink
@@ -90,6 +90,17 @@ def parse_sink(text: str) -> SinkAddress:
         "bigquery": _bigquery,
     }
     return readers[_known_scheme(text, SINK_SCHEMES, "--output")](text)
+
+
+def refuse_texts_of(uris: Iterable[str], where: str) -> None:
+    """Raises UsageError for a source with `texts`, which an engine does not need."""
+    for uri in uris:
+        address = parse_source(uri)
+        if isinstance(address, PubsubSubscription) and address.texts:
+            raise UsageError(
+                f"{redacted(uri)}: texts={address.texts} is for Flink; {where} a slow model holds up no list "
+                "with one subscription, so leave it out"
+            )
 
 
 def redacted(text: str) -> str:
@@ -198,11 +209,16 @@ def _subscription(text: str) -> PubsubSubscription:
     if len(path) != 1:
         raise parts.refusal()
     project = parts.check(_PROJECT, parts.place, "project id (6 to 30 small letters, digits and -)")
-    name = parts.check(_PUBSUB_NAME, path[0], "name of a subscription (3 to 255 letters, digits and -._~+%)")
+    named = "name of a subscription (3 to 255 letters, digits and -._~+%)"
+    name = parts.check(_PUBSUB_NAME, path[0], named)
+    if texts := parts.take("texts"):
+        parts.check(_PUBSUB_NAME, texts, named)
+    if texts == name:
+        raise parts.refusal(f"texts: {texts!r} is read already; make another subscription to its topic")
     held = parts.number("max_outstanding", 20_000)
     size = parts.number("max_outstanding_bytes", 256 << 20)
     parts.finish()
-    return PubsubSubscription(project, name, int(held), int(size))
+    return PubsubSubscription(project, name, int(held), int(size), texts)
 
 
 def _pubsub_topic(text: str) -> PubsubTopic:

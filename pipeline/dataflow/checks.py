@@ -21,7 +21,7 @@ from pipeline.cluster.checks import Check
 from pipeline.config import JobConfig
 from pipeline.connectors.addresses import DeltaFolder, KafkaTopic, PostgresDatabase
 from pipeline.connectors.registry import make_sink, make_source
-from pipeline.connectors.uris import is_connector, parse_sink, parse_source, redacted
+from pipeline.connectors.uris import is_connector, parse_sink, parse_source, redacted, refuse_texts_of
 from pipeline.dataflow.job import wants_gpu
 from pipeline.endless import sorted_inputs
 from pipeline.inputs.file_systems import is_url
@@ -163,6 +163,7 @@ def _check_endless(config: JobConfig) -> None:
     if config.form.name != "jsonl":
         raise UsageError(f"an endless job follows JSON lines, not --format {config.form.name}: convert them")
     _refuse_flags(config)
+    refuse_texts_of(pulled, "on Dataflow")
     for uri in pulled:
         _check_place(uri, parse_source(uri))
     if not config.sinks:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import apache_beam as beam
 
@@ -32,6 +32,8 @@ from transforms.score_beside import ScoreBeside, TextsOf
 from transforms.score_feedback import ScoreFeedback, TextModelHandler
 
 _FEEDBACK: Final = "FollowFeedback"
+#: The name of the step that reads it -> its records.
+_Inputs: TypeAlias = dict[str, beam.PCollection[RawRecord]]
 
 
 def check_flink(config: JobConfig) -> None:
@@ -72,10 +74,12 @@ def build_flink(
     With `spread`, records go round to all workers before they are parsed and scored.
     """
     read = _Reading(pipeline, config, job_folder, poll_seconds)
-    records = read.feedback()
+    feedback = read.feedback()
+    records = _as_one(feedback, "AllFeedback")
     scoring: beam.PTransform = score_feedback
     if (serving := score_feedback.serving()) is not None:
-        texts = read.texts(records) | "Texts" >> TextsOf(config.form.adapter, config.cleaning)
+        words = _as_one(read.texts(feedback), "AllTexts")
+        texts = words | "Texts" >> TextsOf(config.form.adapter, config.cleaning)
         scoring = ScoreBeside(texts, TextModelHandler(serving))
     if spread:
         records = records | "SpreadRecords" >> beam.Reshuffle()
@@ -89,10 +93,10 @@ def build_flink(
 class _Reading:
     """The inputs of a job: for its lists, and once more for what is said in words.
 
-    So a slow model pushes back on the second reading alone, and its backlog stays in the files, or in
-    Kafka behind a consumer group of its own. A Pub/Sub subscription is read once: its texts leave the
-    others at the source, and a model that is slower than they come pushes back on all, once the
-    engine's buffers are full.
+    So a slow model pushes back on the second reading alone, and its backlog stays in the files, in Kafka
+    behind a consumer group of its own, or in another Pub/Sub subscription to the same topic. Where none is
+    named, texts leave the others behind the source, and a model that is slower than they come pushes back
+    on all of these, once the engine's buffers are full.
     """
 
     pipeline: beam.Pipeline
@@ -100,23 +104,23 @@ class _Reading:
     job_folder: Path
     poll_seconds: float
 
-    def feedback(self) -> beam.PCollection[RawRecord]:
-        """All inputs as one; a single one without a step more."""
+    def feedback(self) -> _Inputs:
+        """All inputs, each as a part of its own."""
         files, pulled = sorted_inputs(self.config)
-        sources = [self._follow(_FEEDBACK, files)] if files else []
-        addresses = [parse_source(uri) for uri in pulled]
-        sources += [self._pull(f"PullFeedback{at}", each) for at, each in enumerate(addresses)]
-        return _as_one(sources, "AllFeedback")
+        parts = {_FEEDBACK: self._follow(_FEEDBACK, files)} if files else {}
+        for at, uri in enumerate(pulled):
+            parts[f"PullFeedback{at}"] = self._pull(f"PullFeedback{at}", parse_source(uri))
+        return parts
 
-    def texts(self, feedback: beam.PCollection[RawRecord]) -> beam.PCollection[RawRecord]:
-        """The same once more."""
+    def texts(self, feedback: _Inputs) -> _Inputs:
+        """The same once more, but for what can be read once only."""
         files, pulled = sorted_inputs(self.config)
-        addresses = [parse_source(uri) for uri in pulled]
-        if not all(isinstance(address, KafkaTopic) for address in addresses):
-            return feedback
-        sources = [self._follow("FollowTexts", files)] if files else []
-        sources += [self._pull(f"PullTexts{at}", _of_texts(each)) for at, each in enumerate(addresses)]
-        return _as_one(sources, "AllTexts")
+        parts = {"FollowTexts": self._follow("FollowTexts", files)} if files else {}
+        for at, uri in enumerate(pulled):
+            beside = _texts_beside(parse_source(uri))
+            read_once = feedback[f"PullFeedback{at}"]
+            parts[f"PullTexts{at}"] = self._pull(f"PullTexts{at}", beside) if beside else read_once
+        return parts
 
     def _follow(self, name: str, files: Sequence[str]) -> beam.PCollection[RawRecord]:
         most_bytes = self.config.form.max_record_bytes
@@ -135,10 +139,14 @@ class _Reading:
         return self.pipeline | name >> ReadByTimer(source)
 
 
-def _of_texts(address: SourceAddress) -> SourceAddress:
-    assert isinstance(address, KafkaTopic)
-    return replace(address, group=f"{address.group}-texts" if address.group else "")
+def _texts_beside(address: SourceAddress) -> SourceAddress | None:
+    """Where the same messages are given once more; None where they are not."""
+    if isinstance(address, KafkaTopic):
+        return replace(address, group=f"{address.group}-texts")
+    return address.for_texts() if address.texts else None
 
 
-def _as_one(sources: Sequence[beam.PCollection], name: str) -> beam.PCollection[RawRecord]:
+def _as_one(parts: _Inputs, name: str) -> beam.PCollection[RawRecord]:
+    """A single one without a step more."""
+    sources = list(parts.values())
     return sources[0] if len(sources) == 1 else sources | name >> beam.Flatten()

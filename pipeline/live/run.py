@@ -30,7 +30,7 @@ from pipeline.config import JobConfig
 from pipeline.connectors.base import PullSource, TableSink
 from pipeline.connectors.feeder import SinkFeeder
 from pipeline.connectors.registry import make_sink, make_source
-from pipeline.connectors.uris import parse_sink, parse_source, redacted
+from pipeline.connectors.uris import parse_sink, redacted, refuse_texts_of
 from pipeline.inputs.finding import check_inputs
 from pipeline.inputs.growing_files import Place, check_followed
 from pipeline.job import NO_MODEL, scorer_of
@@ -332,8 +332,7 @@ def check_live(config: JobConfig) -> None:
         raise UsageError("--emit_history is for bounded runs; an endless one keeps every list that it makes")
     if config.now is not None:
         raise UsageError("--now is for bounded runs; an endless one ranks as of the newest feedback")
-    for uri in streams_of(config):
-        parse_source(uri)
+    refuse_texts_of(streams_of(config), "on one machine")
     for uri in config.sinks:
         parse_sink(uri)
     if files := files_of(config):

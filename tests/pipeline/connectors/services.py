@@ -98,6 +98,13 @@ class PubsubChannel:
         self.server.start()
         self._create()
 
+    def subscribe(self, name: str) -> str:
+        """Another subscription to the topic; returns what it is called."""
+        from tests.servers.pubsub import create_subscription
+
+        create_subscription(self._project, self._name, f"{self._name}-{name}")
+        return f"{self._name}-{name}"
+
     def _create(self) -> None:
         from tests.servers.pubsub import create_subscription
 

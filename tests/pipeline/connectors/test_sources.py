@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import random
 import time
+from dataclasses import replace
 
 import pytest
 
 from models.errors import InputError
+from pipeline.connectors.addresses import PubsubSubscription
 from pipeline.connectors.registry import make_source
-from tests.pipeline.connectors.services import Channel, delete, opened, polled, quiet
+from pipeline.connectors.uris import parse_source
+from tests.pipeline.connectors.services import Channel, PubsubService, delete, opened, polled, quiet
 
 pytestmark = pytest.mark.java
 
@@ -155,3 +158,23 @@ def test_a_service_that_is_not_there_is_an_error_in_bounded_time(
     with pytest.raises(InputError, match=f"{port}.*start it"):
         make_source(uri.format(port)).open()
     assert time.monotonic() - began < 15
+
+
+def test_a_subscription_for_words_gives_the_same_positions_and_is_to_the_same_topic(
+    pubsub: PubsubService,
+) -> None:
+    channel, other = pubsub.channel(), pubsub.channel()
+    words = channel.subscribe("words")
+    channel.publish([b"one", b"two"])
+    address = parse_source(f"{channel.uri}?texts={words}")
+    assert isinstance(address, PubsubSubscription)
+    found = []
+    for each in (address, address.for_texts()):
+        source = make_source(each)
+        source.open()
+        found.append({message.position for message in polled(source, 2)})
+        source.close()
+    assert found[0] == found[1]
+    elsewhere = replace(address, texts=other.uri.rpartition("/")[2]).for_texts()
+    with pytest.raises(InputError, match="another subscription to the same topic"):
+        make_source(elsewhere).open()

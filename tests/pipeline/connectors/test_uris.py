@@ -19,7 +19,14 @@ from pipeline.connectors.addresses import (
     PubsubSubscription,
     PubsubTopic,
 )
-from pipeline.connectors.uris import is_connector, parse_sink, parse_source, redacted, require
+from pipeline.connectors.uris import (
+    is_connector,
+    parse_sink,
+    parse_source,
+    redacted,
+    refuse_texts_of,
+    require,
+)
 
 
 @pytest.mark.parametrize(
@@ -30,6 +37,10 @@ from pipeline.connectors.uris import is_connector, parse_sink, parse_source, red
             "pubsub://my-project/subscriptions/feedback-sub?max_outstanding=7",
             PubsubSubscription("my-project", "feedback-sub", max_outstanding=7),
         ),
+        (
+            "pubsub://my-project/feedback-sub?texts=words-sub",
+            PubsubSubscription("my-project", "feedback-sub", texts="words-sub"),
+        ),
         ("kafka://h:9092/feedback?group=g", KafkaTopic("h:9092", "feedback", "g")),
         (
             "kafka://a:1,[::1]:2/t?group=g&start=latest&config=/etc/k.properties",
@@ -39,6 +50,24 @@ from pipeline.connectors.uris import is_connector, parse_sink, parse_source, red
 )
 def test_a_source_is_read_from_its_uri(uri: str, address: object) -> None:
     assert parse_source(uri) == address
+
+
+def test_a_subscription_for_words_tells_its_messages_as_the_other_does() -> None:
+    address = parse_source("pubsub://my-project/feedback-sub?texts=words-sub&max_outstanding=9")
+    assert isinstance(address, PubsubSubscription)
+    words = address.for_texts()
+    assert (words.path, words.known_path) == (
+        "projects/my-project/subscriptions/words-sub",
+        address.path,
+    )
+    assert words.max_outstanding == 9 and not words.texts
+
+
+def test_a_subscription_for_words_is_refused_where_nobody_would_read_it() -> None:
+    with pytest.raises(UsageError, match="texts=words-sub is for Flink; on one machine"):
+        refuse_texts_of(
+            ["kafka://h:1/t?group=g", "pubsub://my-project/s-sub?texts=words-sub"], "on one machine"
+        )
 
 
 def test_properties_with_a_dot_are_the_kafka_clients_own() -> None:
@@ -82,6 +111,8 @@ def test_a_sink_is_read_from_its_uri(uri: str, address: object) -> None:
         ("pubsub://my-project/topics/feedback", "make a subscription"),
         ("pubsub://my-project/feedback?max_outstnading=5", "did you mean max_outstanding?"),
         ("pubsub://my-project/feedback?max_outstanding=-1", "a number above 0, got '-1'"),
+        ("pubsub://my-project/feedback?texts=feedback", "'feedback' is read already"),
+        ("pubsub://my-project/feedback?texts=a", "'a' is no name of a subscription"),
         ("kafka://h:1/t", "add ?group=NAME"),
         ("kafka://h/t?group=g", "'h' is no HOST:PORT"),
         ("kafka://h:99999/t?group=g", "no HOST:PORT"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ from models.training.default_model.corpora import (  # noqa: E402
     read_corpora,
     undo_treebank,
     without_leaks,
+    written_reviews,
 )
 from models.training.default_model.fusion import LEAST_TRUST, Fusion, Sureness, fit_fusion, fit_sureness  # noqa: E402
 from models.training.default_model.glossary import (  # noqa: E402
@@ -76,7 +78,8 @@ def test_a_folder_gives_the_sets_it_has(tmp_path: Path) -> None:
     (tmp_path / "zh_waimai_10k" / "waimai.csv").write_text("label,review\n1,很好吃\n0,太慢了\n1,很好吃\n")
     examples, present = read_corpora(tmp_path)
     assert [c.name for c in present] == ["zh_waimai_10k"]
-    assert [(e.text, e.sentiment) for e in examples] == [("很好吃", POSITIVE), ("太慢了", NEGATIVE)]
+    read = [(e.text, e.sentiment) for e in examples if e.corpus == "zh_waimai"]
+    assert read == [("很好吃", POSITIVE), ("太慢了", NEGATIVE)]
 
 
 def test_treebank_spaces_are_undone() -> None:
@@ -89,6 +92,13 @@ def test_no_made_up_text_has_two_labels() -> None:
         labels.setdefault(example.text, set()).add(example.sentiment)
     assert {text: found for text, found in labels.items() if len(found) > 1} == {}
     assert made_up_texts(0) == made_up_texts(0)
+
+
+def test_the_written_reviews_are_of_both_languages_every_side_and_every_fold() -> None:
+    read = list(written_reviews())
+    assert len({e.text for e in read}) == len(read) > 1_000
+    kinds = {(e.language, e.sentiment, e.fold) for e in read}
+    assert kinds == set(product(("en", "zh"), (NEGATIVE, NEUTRAL, POSITIVE), ("train", "dev", "test")))
 
 
 def test_every_domain_has_praise_blame_and_questions_in_both_languages() -> None:
