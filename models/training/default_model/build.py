@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _report_sets(data: Path, examples: Sequence[Example], present: Sequence[Corpus]) -> None:
-    if not any(e.sentiment is not None and e.fold == "train" for e in examples):
+    if not present:
         raise InputError(f"{data} has none of the sets; give a folder that has {CORPORA[0].path}")
     absent = sorted({c.name for c in CORPORA} - {c.name for c in present})
     say(f"{len(examples):,} texts of {', '.join(sorted({c.name for c in present}))}")

@@ -23,6 +23,7 @@ Fold = Literal["train", "dev", "test"]
 TEST_PERCENT, DEV_PERCENT = 20, 4
 
 _SENTENCES = "sentence_classification_sst_cr_trec"
+_WRITTEN: Final = Path(__file__).parent / "data" / "reviews.tsv"
 _STARS_TITLE = re.compile(r"(?i)(one|two|three|four|five) stars?\W*")
 
 
@@ -69,6 +70,15 @@ def from_stars(corpus: str, text: str, stars: float, topic: str | None = None) -
     """1 and 2 stars are negative, 3 neutral, 4 and 5 positive; intensity is |stars - 3| / 2."""
     sentiment = NEGATIVE if stars < 3 else POSITIVE if stars > 3 else NEUTRAL
     return Example(corpus, text, "en", fold_of(text), sentiment, abs(stars - 3) / 2, topic)
+
+
+def written_reviews() -> Iterator[Example]:
+    """Those of `data/reviews.tsv`, written for this project: what the sets lack in domains and in tone."""
+    sides = {"negative": NEGATIVE, "neutral": NEUTRAL, "positive": POSITIVE}
+    for line in _WRITTEN.read_text(encoding="utf-8").splitlines():
+        language, _, label, text = line.split("\t")
+        intensity = 0.0 if label == "neutral" else None
+        yield Example(f"written_{language}", text, language, fold_of(text), sides[label], intensity)
 
 
 def read_clothing(path: Path) -> Iterator[Example]:
@@ -252,9 +262,9 @@ CORPORA: Final = (
 
 
 def read_corpora(data: Path) -> tuple[list[Example], list[Corpus]]:
-    """Every distinct text of every set that is in the folder, and these sets."""
+    """Every distinct text of every set that is in the folder, beside the written ones; and these sets."""
     present = [(corpus, path) for corpus in CORPORA if (path := corpus.find(data)) is not None]
-    examples: dict[tuple[str, str], Example] = {}
+    examples = {(example.corpus, example.text): example for example in written_reviews()}
     for corpus, path in present:
         for example in corpus.read(path):
             examples.setdefault((example.corpus, example.text), example)

@@ -34,7 +34,8 @@ SEED: Final = 0
 
 #: How often each training text is seen an epoch; a fraction keeps that share. Sets not named: once.
 REPEATS: Final[Mapping[str, float]] = {
-    "made_up": 3, "sst": 2, "cr": 1.5, "clinc150": 0.25, "banking77": 0.25, "subj_plots": 0.6, "trec": 0.4,
+    "made_up": 3, "written_en": 4, "written_zh": 4, "sst": 2, "cr": 1.5, "clinc150": 0.25, "banking77": 0.25,
+    "subj_plots": 0.6, "trec": 0.4,
     "clothing": 0.7, "clothing_titles": 0.6, "instruments": 0.5, "amazon_summaries": 0.5,
 }  # fmt: skip
 #: Sets most of whose texts are positive: at most so many positive ones for each other one.
