@@ -30,7 +30,7 @@ from models.training.labels import fold_of
 from models.training.network import Base, FeedbackModel, embed_texts, load_base
 from models.training.optimise import merge_lora
 from models.training.quality import EmbeddingQuality, compare_embeddings
-from models.training.reading import read_data
+from models.training.reading import read_data, usable_text
 from models.training.request import (
     LEAST_VALIDATION,
     TrainingData,
@@ -174,7 +174,7 @@ def _use_unlabelled(
     """Trains on with the texts the model is sure of, then writes those it doubts most."""
     rows, _ = read_data(request.unlabelled, {k: v for k, v in request.columns.items() if k == "text"})
     known = set(data.train.texts) | set(data.validation.texts)
-    texts = [str(row.values["text"]) for row in rows if str(row.values.get("text", "")).strip()]
+    texts = [text for row in rows if (text := usable_text(row)) is not None]
     texts = [text for text in dict.fromkeys(texts) if text not in known]
     if not texts:
         raise InputError(f"{', '.join(request.unlabelled)}: no text that is not in the data already")

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from models.errors import InputError
-from models.training.reading import Example
+from models.training.reading import Example, is_broken, usable_text
 from models.training.tasks import INTENSITY, INTENT, SENTIMENT, TOPICS, Floats, LabelledTexts, Task, one_hot
 
 RATING: Final = "rating"
@@ -70,11 +70,13 @@ def label_examples(examples: Sequence[Example], rules: LabelRules) -> Labelled:
     Raises InputError when there is no text or nothing to learn, a rating is outside its scale, or a task
     has one class only.
     """
-    rows = [example for example in examples if isinstance(example.values.get("text"), str)]
-    rows = [example for example in rows if str(example.values["text"]).strip()]
+    rows = [example for example in examples if usable_text(example) is not None]
+    notes = _unusable(examples)
     if len(rows) < LEAST_TEXTS:
-        raise InputError(f"expected {LEAST_TEXTS} texts or more, got {len(rows)} among {len(examples)} rows")
-    notes = [f"{len(examples) - len(rows):,} rows without a text"] if len(rows) < len(examples) else []
+        told = f" ({', '.join(notes)})" if notes else ""
+        raise InputError(
+            f"expected {LEAST_TEXTS} texts or more, got {len(rows)} among {len(examples)} rows{told}"
+        )
     ratings = _ratings(rows, rules.rating_scale, notes)
     found = {
         name: made
@@ -94,6 +96,14 @@ def label_examples(examples: Sequence[Example], rules: LabelRules) -> Labelled:
     )
     splits = tuple(_split(example) for example in rows)
     return Labelled(tuple(task for task, _ in found.values()), texts, splits, tuple(notes))
+
+
+def _unusable(examples: Sequence[Example]) -> list[str]:
+    """How many rows have no text that can be learnt from, by the reason."""
+    unusable = [example.values.get("text") for example in examples if usable_text(example) is None]
+    broken = sum(isinstance(text, str) and is_broken(text) for text in unusable)
+    reasons = {"rows without a text": len(unusable) - broken, "texts with half of a surrogate pair": broken}
+    return [f"{count:,} {reason}" for reason, count in reasons.items() if count]
 
 
 Made = tuple[Task, Floats]
@@ -361,7 +371,7 @@ def read_label_file(path: Path) -> dict[str, tuple[str, ...]]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"cannot read the labels {path}: {error}") from None
     named = isinstance(content, dict) and all(
         task in TASKS and isinstance(names, list) and all(isinstance(n, str) and n for n in names)

@@ -45,6 +45,22 @@ def _rated(count: int = 20) -> list[dict[str, object]]:
     return [{"text": f"review number {i}", "rating": i % 5 + 1} for i in range(count)]
 
 
+def test_a_products_category_is_an_intent_only_when_it_is_named(tmp_path: Path) -> None:
+    rows = [{**row, "category": "shoes" if i % 2 else "books"} for i, row in enumerate(_rated())]
+    assert [task.name for task in _label(tmp_path, rows).tasks] == ["sentiment", "intensity"]
+    examples, _ = read_data([tmp_path / "data.jsonl"], {"intent": "category"})
+    assert label_examples(examples, LabelRules()).tasks[-1].labels == ("books", "shoes")
+
+
+def test_half_of_a_surrogate_pair_is_left_out_and_told(tmp_path: Path) -> None:
+    broken: list[dict[str, object]] = [{"text": "good \ud83d", "rating": 5}, {"text": None, "rating": 1}]
+    made = _label(tmp_path, [*_rated(), *broken])
+    assert len(made.texts) == 20
+    assert made.notes == ("1 rows without a text", "1 texts with half of a surrogate pair")
+    with pytest.raises(InputError, match=r"got 0 among 9 rows \(9 texts with half of a surrogate pair\)"):
+        _label(tmp_path, broken[:1] * 9)
+
+
 def test_every_format_gives_the_same_rows(tmp_path: Path) -> None:
     rows = [{"text": "a, b", "rating": "3"}, {"text": "第二", "rating": "5"}]
     lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
@@ -79,6 +95,7 @@ def test_columns_are_mapped_and_usual_names_are_found(tmp_path: Path) -> None:
         ('{"words": "x"}\n', {}, "no column of texts; it has words"),
         ("[1]\n", {}, "line 1: expected a JSON object, got list"),
         ("{\n", {}, "line 1: expected one JSON object a line"),
+        ("[" * 100_000 + "\n", {}, "line 1: expected one JSON object a line: maximum recursion depth"),
     ],
 )
 def test_data_that_cannot_be_read_is_refused(
