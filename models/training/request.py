@@ -51,6 +51,8 @@ class TrainingRequest:
             raise InputError("pseudo-labels and texts to label need --unlabelled FILE")
         if not 0 <= self.pseudo_gate < 1:
             raise InputError(f"pseudo-label gate: expected a confidence in [0, 1), got {self.pseudo_gate:g}")
+        if self.ask < 0:
+            raise InputError(f"texts to label: expected 1 or more, or 0 for none, got {self.ask}")
 
 
 @dataclass(slots=True)

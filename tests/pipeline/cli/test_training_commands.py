@@ -67,6 +67,16 @@ def test_flags_become_settings() -> None:
         ("--dropout 1.5", r"dropout must be in \[0, 1\), got 1.5"),
         ("--batch_size 0", "batch_size must be at least 1, got 0"),
         ("--epochs 0", "expected epochs or max_steps above 0"),
+        ("--epochs nan", "epochs must be a finite number, got nan"),
+        ("--epochs inf", "epochs must be a finite number, got inf"),
+        ("--rate nan", "rate must be a finite number, got nan"),
+        ("--max_steps -5", "max_steps must be at least 0, got -5"),
+        ("--clip -1", "clip must be at least 0, got -1.0"),
+        ("--patience -1", "patience must be at least 0, got -1"),
+        ("--seed -1", "seed must be at least 0, got -1"),
+        ("--seed 4294967296", "seed must be below 4294967296, got 4294967296"),
+        ("--adversarial -1", "adversarial must be at least 0, got -1.0"),
+        ("--hold_embedding -5", "hold_embedding must be at least 0, got -5.0"),
     ],
 )
 def test_settings_out_of_range_are_refused(flags: str, says: str) -> None:
