@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, get_args
 
 from models.errors import UsageError
-from models.training import require_packages
+from models.training import CURVES, require_packages
 from pipeline.cli.console import quiet_libraries
 from pipeline.cli.parsing import CommandParser
 
@@ -161,7 +161,7 @@ def add_further_flags(parser: CommandParser) -> None:
 
 def prepare_training(args: argparse.Namespace) -> None:
     """Finds a missing package before anything is read; gives torch the threads of --threads."""
-    require_packages()
+    require_packages(*CURVES, *(["peft"] if args.mode == "lora" else []))
     quiet_libraries()
     import torch
 
