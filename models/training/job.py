@@ -42,7 +42,7 @@ from models.training.request import (
 )
 from models.training.selection import most_worth_labelling, pseudo_label
 from models.training.tasks import INTENT, Floats, LabelledTexts, Task, concatenate
-from models.training.trainer import Trainer, TrainingResult, Watcher
+from models.training.trainer import Later, Trainer, TrainingResult, Watcher
 
 TO_LABEL_NAME = "to_label.jsonl"
 LANGUAGE_SHARE = 0.02  # of the texts, for a language to count as taught
@@ -132,6 +132,21 @@ def _fit(
     return trainer.run()
 
 
+def _fit_further(
+    model: FeedbackModel, base: Base, data: TrainingData, request: TrainingRequest, folder: Path,
+    watchers: Sequence[Watcher], first: TrainingResult,
+) -> TrainingResult:  # fmt: skip
+    """As `_fit`, told as the continuation of a first fit: its steps are counted after that one's."""
+    result = _fit(model, base, data, request, folder, [Later(each, first.steps) for each in watchers])
+    history = [{**entry, "step": first.steps + int(str(entry["step"]))} for entry in result.history]
+    return replace(
+        result,
+        steps=first.steps + result.steps,
+        best_step=first.steps + result.best_step,
+        history=[*first.history, *history],
+    )
+
+
 def calibrate(model: FeedbackModel, validation: LabelledTexts, texts: Sequence[str]) -> HeadNotes:
     """Temperatures and threshold from the validation texts; the languages of the training texts."""
     given = predict_texts(model, validation)
@@ -193,7 +208,7 @@ def _use_unlabelled(
                     embed_texts(load_base(request.base), sure.texts, request.settings.max_length)
                 )
             more = replace(data, train=concatenate([data.train, sure]))
-            result = _fit(model, base, more, request, folder / "pseudo_labels", watchers)
+            result = _fit_further(model, base, more, request, folder / "pseudo_labels", watchers, result)
             notes = calibrate(model, data.validation, data.train.texts)
     if request.ask:
         chosen = most_worth_labelling(

@@ -15,7 +15,7 @@ from models.training import run_folder
 from models.training.checkpoint import load_checkpoint
 from models.training.labels import Labelled, LabelRules, in_share, label_examples
 from models.training.network import Base, FeedbackModel
-from models.training.reading import DataFile, read_data
+from models.training.reading import DataFile, file_hash, find_files, read_data
 from models.training.settings import Settings
 from models.training.tasks import INTENT, SENTIMENT, TOPICS, LabelledTexts, Task
 
@@ -143,11 +143,18 @@ def run_config(request: TrainingRequest, data: TrainingData) -> dict[str, object
         "base": request.base,
         "arguments": asdict(request),
         "data": [asdict(file) for file in data.files],
+        "unlabelled": _hashes(request.unlabelled),
+        "synonyms": _hashes((request.synonyms,) if request.synonyms else ()),
         "notes": list(data.notes),
         "texts": {"train": len(data.train), "validation": len(data.validation)},
         "tasks": [asdict(task) for task in data.tasks],
         "libraries": run_folder.library_versions(),
     }
+
+
+def _hashes(paths: Sequence[str]) -> list[dict[str, str]]:
+    """Files that are read later in a run, as they are at its start. Raises InputError for a missing one."""
+    return [{"path": str(path), "sha256": file_hash(path)} for path in (find_files(paths) if paths else ())]
 
 
 def read_request(folder: Path) -> TrainingRequest:

@@ -258,6 +258,20 @@ def test_a_killed_run_goes_on_to_the_same_weights(folder: Path, data: Path, tmp_
         assert (killed / "checkpoint" / name).read_bytes() == (whole / "checkpoint" / name).read_bytes()
 
 
+class _Steps:
+    """A watcher that counts."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+
+    def step(self, step: int, steps: int, losses: dict[str, float], rate: float) -> None:
+        assert step <= steps
+        self.steps.append(step)
+
+    def evaluation(self, step: int, figures: dict[str, dict[str, float]], score: float) -> None:
+        assert step == self.steps[-1]
+
+
 def test_cross_validation_pseudo_labels_and_questions(folder: Path, data: Path, tmp_path: Path) -> None:
     loose = write_rows(tmp_path / "loose.jsonl", [{"text": row["text"]} for row in make_rows(60, seed=9)])
     synonyms = tmp_path / "synonyms.txt"
@@ -267,7 +281,12 @@ def test_cross_validation_pseudo_labels_and_questions(folder: Path, data: Path, 
         synonyms=str(synonyms), unlabelled=(str(loose),), pseudo_gate=0.5, ask=5,
     )  # fmt: skip
     said: list[str] = []
-    trained = train(request, tmp_path / "run", report=said.append)
+    seen = _Steps()
+    trained = train(request, tmp_path / "run", [seen], report=said.append)
+    history = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
+    steps = [entry["step"] for entry in history if "rate" in entry]
+    assert steps == seen.steps == list(range(1, len(steps) + 1))  # the fit on pseudo-labels after the first
+    assert trained.metrics["steps"] == len(steps)
     cross = trained.metrics["cross_validation"]
     assert isinstance(cross, dict)
     assert cross["sentiment/accuracy"]["folds"] == 2
