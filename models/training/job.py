@@ -15,7 +15,7 @@ from models.errors import DeploymentError, InputError
 from models.training import run_folder
 from models.training.augment import exchange_synonyms, read_synonyms
 from models.training.checkpoint import HeadNotes, load_checkpoint, save_checkpoint
-from models.training.curves import loss_curves, score_curves, write_html, write_png
+from models.training.curves import write_curves
 from models.training.evaluation import (
     Figures,
     evaluate,
@@ -38,7 +38,6 @@ from models.training.request import (
     claim_folder,
     describe_data,
     read_training_data,
-    run_config,
 )
 from models.training.selection import most_worth_labelling, pseudo_label
 from models.training.tasks import INTENT, Floats, LabelledTexts, Task, concatenate
@@ -84,7 +83,7 @@ def train(
     }  # fmt: skip
     if folds:
         metrics["cross_validation"] = _summarise(folds)
-    _write(folder, request, data, model, base, notes, metrics, result)
+    _write(folder, model, base, notes, metrics, result)
     return Trained(metrics, embedding)
 
 
@@ -127,8 +126,9 @@ def _fit(
     model: FeedbackModel, base: Base, data: TrainingData, request: TrainingRequest, folder: Path,
     watchers: Sequence[Watcher],
 ) -> TrainingResult:  # fmt: skip
-    mask = base.mask_id() if request.settings.edits else None
-    trainer = Trainer(model, data.train, data.validation, request.settings, folder, watchers, mask_id=mask)
+    trainer = Trainer(
+        model, data.train, data.validation, request.settings, folder, watchers, mask_id=base.mask_id()
+    )
     return trainer.run()
 
 
@@ -271,21 +271,14 @@ def _summarise(folds: Sequence[Mapping[str, float]]) -> dict[str, object]:
 
 
 def _write(
-    folder: Path, request: TrainingRequest, data: TrainingData, model: FeedbackModel, base: Base,
-    notes: HeadNotes, metrics: Mapping[str, object], result: TrainingResult,
+    folder: Path, model: FeedbackModel, base: Base, notes: HeadNotes, metrics: Mapping[str, object],
+    result: TrainingResult,
 ) -> None:  # fmt: skip
     """Everything that stays; metrics.json last, because it says that the run is finished."""
     named = replace(notes, name=folder.name)
     save_checkpoint(folder / "checkpoint", model, base, named)
-    run_folder.write_history(folder / run_folder.HISTORY_NAME, result.history)
-    charts = {
-        "loss": loss_curves(result.history),
-        "validation": score_curves(result.history, {task.name: task.kind for task in model.tasks}),
-    }
-    write_html(folder / "curves.html", folder.name, charts)
-    write_png(folder / "curves.png", charts)
-    card = run_folder.model_card(folder.name, run_config(request, data), model.tasks, metrics)
-    (folder / run_folder.CARD_NAME).write_text(card, encoding="utf-8")
+    write_curves(folder, model.tasks, result.history)
+    run_folder.write_card(folder, model.tasks, metrics)
     run_folder.write_json(folder / run_folder.METRICS_NAME, metrics)
     _remove_state(folder / "pseudo_labels")
     (folder / "training_state.pt").unlink(missing_ok=True)

@@ -121,7 +121,7 @@ def claim_folder(
     """
     if (folder / run_folder.METRICS_NAME).is_file():
         raise OutputError(f"{folder} holds a finished run; choose another folder, or delete it")
-    config = {**run_config(request, data), "command": command, **(more or {})}
+    config = {**_run_config(request, data), "command": command, **(more or {})}
     path = folder / run_folder.CONFIG_NAME
     if path.is_file():
         old = json.loads(path.read_text(encoding="utf-8"))
@@ -137,7 +137,8 @@ def claim_folder(
     run_folder.write_json(path, config)
 
 
-def run_config(request: TrainingRequest, data: TrainingData) -> dict[str, object]:
+def _run_config(request: TrainingRequest, data: TrainingData) -> dict[str, object]:
+    """What a run's config.json holds."""
     return {
         "command": "train",
         "base": request.base,

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pipeline.cli.console import clock
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from models.training.quality import EmbeddingQuality
+    from models.training.trainer import Watcher
 
 #: The figures of a task that are worth a column, in this order.
 SHOWN: Final = (
@@ -79,6 +81,19 @@ def training_progress() -> Iterator[ProgressWatcher]:
         yield ProgressWatcher(display)
 
 
+@contextmanager
+def run_watchers(folder: Path) -> Iterator[list[Watcher]]:
+    """Who sees every run: TensorBoard's files in its folder, and the people before the screen."""
+    from models.training.curves import TensorBoardWatcher
+
+    board = TensorBoardWatcher(folder / "tensorboard")
+    try:
+        with training_progress() as shown:
+            yield [board, shown]
+    finally:
+        board.close()
+
+
 def figures_line(figures: Mapping[str, Mapping[str, float]]) -> str:
     """Such as "sentiment accuracy 0.912, macro_f1 0.874; intensity spearman 0.612"."""
     parts = []
@@ -94,12 +109,15 @@ def embedding_line(figures: Mapping[str, object]) -> str:
     return f"cosine to before {figures['cosine']}, {knn}"
 
 
-def conclude(args: argparse.Namespace, embedding: EmbeddingQuality, left: str) -> int:
+def conclude(
+    args: argparse.Namespace, embedding: EmbeddingQuality, left: str,
+    remedy: str = "Raise --hold_embedding or lower --rate",
+) -> int:  # fmt: skip
     """Says what a run left and what comes next; the exit code, 1 for an embedding that got worse."""
     fault = embedding.fault()
     if fault and not args.accept_embedding:
         print(
-            f"livelist: {fault}. Raise --hold_embedding or lower --rate, in another folder; {left}, and "
+            f"livelist: {fault}. {remedy}, in another folder; {left}, and "
             "--accept_embedding takes it as it is",
             file=sys.stderr,
         )
