@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from contextlib import ExitStack
@@ -91,17 +92,20 @@ def _run_endless(launch: Launch, args: argparse.Namespace) -> int:
 
         return run_on_prism(launch, args)
     check_engine(launch.runner)
-    print(
+    notice = (
         f"runner: {launch.runner}, in this process; each list follows what arrived since the one before; a "
-        f"restart goes on from {state_folder(launch.config)}",
-        file=sys.stderr,
+        f"restart goes on from {state_folder(launch.config)}"
     )
     run_id = new_run_id()
     state = live_state(run_id)
     with ExitStack() as running:
         running.enter_context(warnings_shown(args.log_format))
-        running.enter_context(stopped_by_signals(state, args.run_for_seconds))
-        running.enter_context(show_status(state))
+        if args.log_format == "json":
+            logging.getLogger(__name__).info(notice)
+        else:
+            print(notice, file=sys.stderr)
+        running.enter_context(stopped_by_signals(state, args.run_for_seconds, args.log_format))
+        running.enter_context(show_status(state, args.log_format))
 
         def watch(run: LiveRun) -> None:
             if args.metrics_port is not None:
