@@ -104,7 +104,7 @@ def _add_cleaning_flags(parser: argparse.ArgumentParser) -> None:
         type=positive_int,
         default=_CLEANING.max_text_chars,
         metavar="CHARS",
-        help="longer texts are cut (default: %(default)s)",
+        help="longer texts keep their first and last half (default: %(default)s)",
     )
     add(
         "--content_duplicates",
