@@ -18,7 +18,7 @@ from models.errors import DeploymentError
 #: Longer texts lose their middle before tokenization, so that a megabyte costs no more than a page.
 #: WordPiece reads at most 100 characters as one word, so 127 tokens never reach past this.
 MAX_CHARACTERS: Final = 40_000
-_WORDS_CHARACTERS: Final = 2_000  # of a text, that `pieces_a_word` looks at
+_WORDS_CHARACTERS: Final = 2_000  # of a text, that `pieces_of_words` looks at
 _WORD: Final = re.compile(r"[^\W\d_]+")
 _NO_NGRAMS: Final = np.empty(0, np.int64)
 
@@ -76,12 +76,10 @@ class TextTokenizer:
         body = len(ids) - self._added
         return 1.0 if body < 1 else ids.count(self._unknown) / body
 
-    def pieces_a_word(self, text: str) -> float:
-        """Into how many tokens its words fall on average; about 1.3 in a language the vocabulary knows."""
+    def pieces_of_words(self, text: str) -> tuple[int, int]:
+        """Into how many tokens its words fall, and how many words; 1.3 each in a language it knows."""
         words = _WORD.findall(text[:_WORDS_CHARACTERS])
-        if not words:
-            return 0.0
-        return len(self._tokenizer.encode(" ".join(words), add_special_tokens=False).ids) / len(words)
+        return len(self._tokenizer.encode(" ".join(words), add_special_tokens=False).ids), len(words)
 
 
 class TextEncoder:
