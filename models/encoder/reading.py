@@ -45,7 +45,7 @@ class ScoreReader:
     labels: LabelMatcher
 
     def read(self, text: str, output: EncoderOutput, unknown_share: float, cut: bool) -> ScoredText:
-        """The score of one text, of whose tokens the tokenizer did not know `unknown_share`."""
+        """The score of one text, of whose words the tokenizer did not know `unknown_share`."""
         language = self._language(text)
         known = language in self.artefact.languages and unknown_share < UNKNOWN_TOKEN_SHARE
         sentiment, confidence = self._sentiment(output, known)
@@ -57,7 +57,7 @@ class ScoreReader:
             intensity=round(min(max(intensity, 0.0), 1.0), SCORE_DECIMALS),
             confidence=confidence,
             topics=self._topics(output),
-            intent=self._intent(output, text, polarity),
+            intent=self._intent(output, text, polarity) if unknown_share < 1 else None,
             language=language,
             model_version=self.artefact.version,
         )

@@ -42,6 +42,7 @@ UNKNOWN = (
     "Produs foarte prost", "Nagyon rossz minoseg", "Ang ganda ng produkto", "feichang hao", "唔好買",
     "Caighdean uafasach, bhris se tar eis lae", "Umkhiqizo omubi kakhulu",
 )  # fmt: skip
+EMOJI = {"Terrible 😡": -1, "love it 😍": 1, "差 😡": -1, "很好 👍👍": 1, "Stunning ❤️": 1}
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +99,17 @@ def test_names_brands_and_typos_keep_their_confidence(scorer: TextScorer) -> Non
         "Meh",
     )
     assert {text: s.language for text, s in _scores(scorer, texts).items() if s.language != "en"} == {}
+
+
+def test_an_emoji_beside_a_word_costs_no_confidence(scorer: TextScorer) -> None:
+    for text, score in _scores(scorer, tuple(EMOJI)).items():
+        assert score.polarity * EMOJI[text] > 0.5, text
+        assert score.confidence > 0.5, text
+
+
+def test_emoji_alone_say_nothing(scorer: TextScorer) -> None:
+    for score in _scores(scorer, ("😡", "👍🏽👍🏽", "😀 😀 😀")).values():
+        assert (score.confidence, score.intent, score.language) == (0.2, None, "und")
 
 
 def test_strong_words_are_more_intense(scorer: TextScorer) -> None:
