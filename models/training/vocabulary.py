@@ -67,14 +67,6 @@ def join_embeddings(encoder: nn.Module) -> None:
         encoder.set_input_embeddings(nn.Embedding.from_pretrained(table.joined(), False, padding))
 
 
-def split_embeddings(encoder: nn.Module, added: int, train_old: bool = False) -> None:
-    """Makes the last `added` rows of an ordinary table a part of their own again, in place."""
-    rows = encoder.get_input_embeddings().weight.detach()
-    if not 0 < added < len(rows):
-        raise ValueError(f"expected 1 to {len(rows) - 1} added rows, got {added}")
-    encoder.set_input_embeddings(ExtendedEmbedding(rows[:-added].clone(), rows[-added:].clone(), train_old))
-
-
 def shrink_vocabulary(base: Base, kept: set[str]) -> None:
     """Drops the words that are not `kept` from a WordPiece tokenizer and their rows, in place.
 

@@ -33,7 +33,7 @@ from models.training.default_model.fusion import Fusion, Sureness, fit_fusion, f
 from models.training.default_model.graph import fuse_ngrams
 from models.training.default_model.ngram_table import BUCKETS, fit_table, score_texts
 from models.training.default_model.phrases import made_up_texts
-from models.training.default_model.recipe import SEED, blend, labelled, make_recipe, say, train
+from models.training.default_model.recipe import SEED, labelled, make_recipe, say, train
 from models.training.device import default_device, has_bf16
 from models.training.evaluation import predict
 from models.training.network import Base, FeedbackModel
@@ -48,6 +48,8 @@ STEPS = 7500
 PLAIN_SETS = ("clinc150", "trec", "subj_plots", "zh_plots")
 #: Sets of which no text is learnt from.
 JUDGED_ONLY = ("mr",)
+#: How often the n-grams learn from each written review: of more domains than fifty times as many of shops.
+WRITTEN_REPEATS = 10
 CHOICES_STEP = 6  # every sixth of these texts is measured before and after rounding
 
 
@@ -58,11 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     examples, present = read_corpora(options.data)
     _report_sets(options.data, examples, present)
     checkpoint = options.run / "checkpoint"
-    if not checkpoint.is_dir():
-        recipe = make_recipe(examples, options.steps, options.run / "wanted.npz", options.start)
+    if checkpoint.is_dir():
+        say(f"{checkpoint} is trained: it is exported as it is; delete {options.run} to train anew")
+    else:
+        recipe = make_recipe(examples, options.steps, options.run / "wanted.npz")
         train(recipe, options.run)
-        if options.start is not None:
-            blend(recipe.model, options.start)
         save_checkpoint(checkpoint, recipe.model, recipe.base)
     artefact = export(checkpoint, examples, present, options.output)
     say(f"{artefact.path}: {artefact.name} {artefact.version}, {artefact.size / 1e6:.1f} MB")
@@ -77,7 +79,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, required=True, help="folder of the artefact")
     parser.add_argument("--run", type=Path, default=Path("out/default_model"), help="folder of the training")
     parser.add_argument("--steps", type=int, default=STEPS, help=f"of 32 texts, by default {STEPS:,}")
-    parser.add_argument("--start", type=Path, help="checkpoint of this recipe to go on from, at lower rates")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="by default one a core")
     return parser
 
@@ -98,7 +99,8 @@ def export(
     model, base, notes = load_checkpoint(checkpoint)
     known = [e for e in examples if e.fold == "train"]
     say("fitting the n-gram table")
-    table = fit_table([*known, *made_up_texts(SEED)])
+    written = [e for e in known if e.corpus == "written_zh"]
+    table = fit_table([*known, *written * (WRITTEN_REPEATS - 1), *made_up_texts(SEED)])
     choices = [
         e for e in examples if e.fold == "dev" and e.sentiment is not None and e.corpus not in PLAIN_SETS
     ]

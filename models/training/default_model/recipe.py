@@ -12,20 +12,16 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
-from models.errors import DeploymentError
 from models.export.checkpoint import pretrained_folder
-from models.training.checkpoint import load_checkpoint
 from models.training.default_model.corpora import NEUTRAL, POSITIVE, Example
-from models.training.default_model.glossary import characters, gloss, teach_characters
+from models.training.default_model.glossary import gloss, teach_characters
 from models.training.default_model.phrases import dictionary_texts, made_up_texts
 from models.training.device import default_device, has_bf16
 from models.training.network import Base, FeedbackModel, embed_texts, load_base
 from models.training.settings import Settings
 from models.training.tasks import INTENSITY, SENTIMENT, Floats, LabelledTexts, Task
 from models.training.trainer import Trainer
-from models.training.vocabulary import join_embeddings, split_embeddings
 
 CATEGORY: Final = "category"
 LABELS: Final = ("negative", "neutral", "positive")
@@ -40,10 +36,6 @@ REPEATS: Final[Mapping[str, float]] = {
 }  # fmt: skip
 #: Sets most of whose texts are positive: at most so many positive ones for each other one.
 MOST_POSITIVE: Final = 2.0
-#: The rates of a run that goes on from trained weights, as a share of the first run's.
-CONTINUED_PACE: Final = 0.4
-#: The share of the weights of a run that went on in the model it leaves; the rest are the first run's.
-BLEND: Final = 0.75
 #: A set with two classes says little of the third; this much of its texts' target goes to neutral.
 NEUTRAL_SHARE: Final = 0.04
 
@@ -59,21 +51,17 @@ class Recipe:
     settings: Settings
 
 
-def make_settings(steps: int, pace: float = 1.0) -> Settings:
-    """The pace that was found best, times `pace`; `steps` of 32 texts."""
+def make_settings(steps: int) -> Settings:
+    """The pace that was found best; `steps` of 32 texts."""
     return Settings(
-        max_steps=steps, batch_size=32, rate=1.5e-4 * pace, head_rate=1e-3 * pace, new_rows_rate=2e-3 * pace,
+        max_steps=steps, batch_size=32, rate=1.5e-4, head_rate=1e-3, new_rows_rate=2e-3,
         warm_up=0.05, label_smoothing=0.03, max_length=TRAINED_TOKENS, evaluate_every=1000, keep_best=False,
         save_every=500, hold_embedding=2.0, edits=0.02, seed=SEED,
     )  # fmt: skip
 
 
-def make_recipe(examples: Sequence[Example], steps: int, cache: Path, start: Path | None = None) -> Recipe:
-    """Everything that training needs; the embeddings to hold to are kept in `cache`.
-
-    `start` is a checkpoint of this recipe to go on from, at `CONTINUED_PACE`. Raises DeploymentError when
-    its vocabulary or tasks are others.
-    """
+def make_recipe(examples: Sequence[Example], steps: int, cache: Path) -> Recipe:
+    """Everything that training needs; the embeddings to hold to are kept in `cache`."""
     base = load_base(pretrained_folder())
     known = [e for e in examples if e.fold == "train"] + made_up_texts(SEED) + dictionary_texts()
     train = repeat(known, SEED)
@@ -82,26 +70,14 @@ def make_recipe(examples: Sequence[Example], steps: int, cache: Path, start: Pat
     teach_characters(base, SEED)
     categories = tuple(sorted({e.topic for e in known if e.language == "zh" and e.topic}))
     model = FeedbackModel(base.encoder, make_tasks(categories))
-    if start is not None:
-        go_on_from(start, model, base)
     tokenizer = base.tokenizer(TRAINED_TOKENS)
     return Recipe(
         base,
         model,
         labelled(train, categories).with_embeddings(wanted).encode(tokenizer),
         labelled(validation, categories).encode(tokenizer),
-        make_settings(steps, 1.0 if start is None else CONTINUED_PACE),
+        make_settings(steps),
     )
-
-
-def go_on_from(start: Path, model: FeedbackModel, base: Base) -> None:
-    """Gives the recipe's model, in place, the weights of a checkpoint of the same vocabulary and tasks."""
-    trained, stored, _ = load_checkpoint(start)
-    words = (Tokenizer.from_str(text).get_vocab() for text in (stored.tokenizer_json, base.tokenizer_json))
-    if trained.tasks != model.tasks or next(words) != next(words):
-        raise DeploymentError(f"{start} has another vocabulary or other tasks than this recipe: start anew")
-    split_embeddings(trained.encoder, len(characters()))
-    model.load_state_dict(trained.state_dict())
 
 
 def make_tasks(categories: Sequence[str]) -> tuple[Task, ...]:
@@ -164,19 +140,6 @@ def sentiment_target(example: Example) -> Floats:
         target = (1 - NEUTRAL_SHARE) * target
         target[NEUTRAL] += NEUTRAL_SHARE
     return target
-
-
-def blend(model: FeedbackModel, start: Path, share: float = BLEND) -> None:
-    """Moves a model that went on from `start` back towards it, in place: each weight is `share` its own.
-
-    What the further texts taught stays, and most of what they cost elsewhere goes (Wortsman et al. 2022).
-    """
-    join_embeddings(model.encoder)
-    first = load_checkpoint(start)[0].state_dict()
-    weights = model.state_dict()
-    model.load_state_dict(
-        {k: first[k].lerp(v, share) if v.is_floating_point() else v for k, v in weights.items()}
-    )
 
 
 def wanted_embeddings(base: Base, examples: Sequence[Example], cache: Path) -> Floats:

@@ -20,12 +20,10 @@ from tokenizers.normalizers import BertNormalizer  # noqa: E402
 from tokenizers.pre_tokenizers import BertPreTokenizer  # noqa: E402
 
 from models.encoder.ngrams import ngram_ids  # noqa: E402
-from models.errors import DeploymentError  # noqa: E402
 from models.export.calibration import choose_scales  # noqa: E402
 from models.export.checkpoint import Linear, bert_of  # noqa: E402
 from models.export.graph import GraphWriter, QuantizedEncoder  # noqa: E402
 from models.export.outputs import GraphHead, add_outputs  # noqa: E402
-from models.training.checkpoint import save_checkpoint  # noqa: E402
 from models.training.default_model.corpora import (  # noqa: E402
     NEGATIVE,
     NEUTRAL,
@@ -42,15 +40,11 @@ from models.training.default_model.glossary import (  # noqa: E402
     characters,
     first_rows,
     gloss,
-    teach_characters,
 )
 from models.training.default_model.graph import fuse_ngrams, quantize_table  # noqa: E402
 from models.training.default_model.ngram_table import BUCKETS, fit_table, score_texts  # noqa: E402
 from models.training.default_model.phrases import clauses, made_up_texts  # noqa: E402
-from models.training.default_model.recipe import blend, go_on_from, make_tasks, repeat, sentiment_target  # noqa: E402
-from models.training.network import Base, FeedbackModel, load_base  # noqa: E402
-from models.training.vocabulary import split_embeddings  # noqa: E402
-from tests.models.training.tiny import save_tiny_bert  # noqa: E402
+from models.training.default_model.recipe import repeat, sentiment_target  # noqa: E402
 
 pytestmark = pytest.mark.train
 
@@ -237,36 +231,3 @@ def test_ngrams_that_pad_and_texts_beside_change_no_bit(graph: ModelProto) -> No
     for i, row in enumerate(ngrams):
         alone = _run(graph, [ids[i]], [[bucket for bucket in row if bucket < BUCKETS]])
         assert all(np.array_equal(a[i], b[0]) for a, b in zip(together, alone, strict=True))
-
-
-def _taught(folder: Path) -> tuple[FeedbackModel, Base]:
-    base = load_base(folder)
-    teach_characters(base, 0)
-    return FeedbackModel(base.encoder, make_tasks(("书籍", "外卖")), 0.0).eval(), base
-
-
-def test_a_run_goes_on_from_its_own_checkpoint_and_from_no_other(tmp_path: Path) -> None:
-    folder = save_tiny_bert(tmp_path / "base")
-    first, base = _taught(folder)
-    with torch.no_grad():
-        for parameter in first.parameters():
-            parameter.add_(0.01)
-    ids, mask = torch.tensor([[2, 7, 60, 3]]), torch.ones(1, 4, dtype=torch.int64)
-    wanted = first(ids, mask).logits["sentiment"]
-    save_checkpoint(tmp_path / "checkpoint", first, base)
-    second, base = _taught(folder)
-    go_on_from(tmp_path, second, base)
-    assert torch.allclose(second(ids, mask).logits["sentiment"], wanted)
-    table = second.encoder.get_input_embeddings()
-    assert len(table.new) == len(characters())
-    assert not table.old.requires_grad
-    with torch.no_grad():
-        second.heads["sentiment"].bias.add_(1)
-    blend(second, tmp_path, 0.25)
-    moved = second(ids, mask).logits["sentiment"] - wanted
-    assert torch.allclose(moved, torch.full_like(moved, 0.25), atol=1e-5)
-    other = FeedbackModel(base.encoder, make_tasks(("书籍", "水果")))
-    with pytest.raises(DeploymentError, match="another vocabulary or other tasks"):
-        go_on_from(tmp_path, other, base)
-    with pytest.raises(ValueError, match="got 0"):
-        split_embeddings(load_base(folder).encoder, 0)
