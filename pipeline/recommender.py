@@ -161,6 +161,7 @@ def build_live_recommender(
         refresh_every_seconds,
         keep_in=keep_in,
         panes_of_bundles=panes_of_bundles,
+        index_root=config.index_root,
     )
     refreshed = joined.refreshes | "RankLive" >> RankLive(
         config.index_root, config.k, config.state, config.policy, config.ranking, keep_in=keep_in

@@ -22,7 +22,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from models.errors import DeploymentError
 from models.pointer import POINTER
-from models.ranking.index import publish_index, read_pointer
+from models.ranking.index import ItemIndex, publish_index, read_pointer
 
 #: A process looks at a remote pointer this often, however many steps of it ask.
 _POLL_SECONDS: Final = 5.0
@@ -70,6 +70,15 @@ def published_folder(root: str) -> Path | None:
             folder = index_folder(FileSystems.join(root, "index", version + _SUFFIX)) if version else None
             seen = _seen[root] = time.monotonic(), folder
         return seen[1]
+
+
+def knows_items(root: str) -> bool:
+    """Whether the index that is published below `root` is sound and has something to list."""
+    try:
+        folder = published_folder(root)
+        return folder is not None and ItemIndex.open(folder).items > 0
+    except DeploymentError:
+        return False
 
 
 def index_folder(place: str) -> Path:

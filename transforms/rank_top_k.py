@@ -191,8 +191,9 @@ class RankLive(beam.PTransform):
     clock of a list is the later of the index's and the user's newest event, so that a list
     is a function of state and index alone.
 
-    On an engine without time, `keep_in` is the run whose LiveStore names the users whose lists are
-    to be made anew: those that had none, while the index knew no item, besides.
+    While the index knows no item there are no lists: UpdateUserState refreshes those users again. On an
+    engine without time, `keep_in` is the run whose LiveStore names them, and besides the users whose lists
+    are to be made anew.
     """
 
     index_root: str
@@ -251,6 +252,8 @@ class _RankNewest(_RankInBatches):
         _LOG.error("the published item index is refused, %s serves on: %s", self._index.version, why)
 
     def process(self, refresh: UserRefresh) -> Iterator[TopK]:
+        if not self._index.items:
+            self._swap()  # who sends this may know already that there is one that lists something
         newest = max(refresh.state.events)[0] if refresh.state.events else 0
         clock = max(self._index.clock, newest)
         self._waiting.append(_Request(refresh, refresh.state, clock, refresh.window_end, False))

@@ -9,6 +9,7 @@ pane a user, with all of that user's events.
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -28,12 +29,12 @@ from apache_beam.transforms.userstate import (
     TimerSpec,
     on_timer,
 )
-from apache_beam.transforms.window import GlobalWindows
+from apache_beam.transforms.window import GlobalWindow, GlobalWindows
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from models.errors import ERROR_CODES
-from models.pane import EventCopy, apply_pane, copy_of
+from models.pane import MOST_TRIGGERS, EventCopy, apply_pane, copy_of
 from models.records import (
     LATE_SCORE,
     MICROS_PER_SECOND,
@@ -45,12 +46,21 @@ from models.records import (
 from models.state import CompactEvent, StateConfig, UserState, precedence
 from models.times import wall_clock
 from models.views import ViewPolicy
+from transforms.index_archive import knows_items
 from transforms.live_store import live_store
 
 STAGE: Final = "update_state"
 _Pane: TypeAlias = tuple[str, tuple[int, list[bytes]]]  # user, (window end, encoded copies)
 _FOREVER: Final[Micros] = 1 << 62
 _NOBODY: Final = b"\x90"  # an empty list
+#: Between two looks at an index that knows no item yet; doubled every time, up to the last.
+_FIRST_LOOK_SECONDS: Final = 1.0
+_LAST_LOOK_SECONDS: Final = 60.0
+#: When all was read, a process leaves so much time to the index to learn of it; a checkpoint waits meanwhile.
+_LAST_SECONDS: Final = 120.0
+_POLL_SECONDS: Final = 0.2
+#: Index root -> when this process stops waiting.
+_last_looks: Final[dict[str, float]] = {}
 #: Lateness is decided before windowing; Beam's own must never drop.
 _PANE_WINDOW: Final = cast(window.BoundedWindow, beam.DoFn.WindowParam)
 _BEAM_ALLOWED_LATENESS_SECONDS: Final = 100 * 365 * 86_400
@@ -101,6 +111,9 @@ class UpdateUserState(beam.PTransform):
     a list in streaming; None groups a bounded run as a whole. With `keep_in` or
     `panes_of_bundles`, as in every engine's endless job, the panes are the bundles, and the window
     only says which end of one they are told with; with `keep_in` no state expires.
+
+    With `index_root`, in endless runs on engines that keep time: a user who is refreshed while the index
+    below it knows no item, and so can have no list, is refreshed again once it knows one.
     """
 
     state: StateConfig
@@ -111,6 +124,7 @@ class UpdateUserState(beam.PTransform):
     panes_of_bundles: bool = False  # endless runs: bundles are the panes, the states are the engine's
     allowed_lateness: Micros | None = None  # older events are late: before the clock, see `_oldest`
     now: Micros | None = None  # the clock of lateness in a bounded run; None: the newest event_time
+    index_root: str = ""
 
     def expand(self, scored: beam.PCollection[ScoredFeedback]) -> beam.pvalue.DoOutputsTuple:
         keyed = scored | "KeyByUser" >> beam.ParDo(_KeyByUser()).with_output_types(
@@ -124,7 +138,7 @@ class UpdateUserState(beam.PTransform):
             join = beam.ParDo(
                 _JoinBundle(self.state, self.policy, self.allowed_lateness, self.keep_in)
                 if self.keep_in
-                else _JoinState(self.state, self.policy, self.allowed_lateness)
+                else _JoinState(self.state, self.policy, self.allowed_lateness, self.index_root)
             )
         return self._panes(keyed.keyed) | "JoinState" >> join.with_output_types(
             UserRefresh,
@@ -318,14 +332,30 @@ class _JoinState(_JoinEndless):
     An event-time timer expires it after the TTL. The erasure register outlives that, or a
     replay would bring an erased user back; so does the clock, or versions would repeat.
     A score that comes before its event, for they come by different ways, waits for it.
+
+    Who cannot have a list, because the index knows no item, waits: a timer looks ever more rarely, and a
+    drain waits for it a while.
     """
 
     STATE = ReadModifyWriteStateSpec("user_state", BytesCoder())
     EARLY = ReadModifyWriteStateSpec("early_scores", BytesCoder())
+    UNLISTED = ReadModifyWriteStateSpec("unlisted", BytesCoder())
     EXPIRY = TimerSpec("expiry", TimeDomain.WATERMARK)
+    LOOK = TimerSpec("look", TimeDomain.REAL_TIME)
+    DRAIN = TimerSpec("drain", TimeDomain.WATERMARK)
     _STORED = cast(ReadModifyWriteRuntimeState, beam.DoFn.StateParam(STATE))
     _EARLY = cast(ReadModifyWriteRuntimeState, beam.DoFn.StateParam(EARLY))
+    _UNLISTED = cast(ReadModifyWriteRuntimeState, beam.DoFn.StateParam(UNLISTED))
     _EXPIRY = cast(RuntimeTimer, beam.DoFn.TimerParam(EXPIRY))
+    _LOOK = cast(RuntimeTimer, beam.DoFn.TimerParam(LOOK))
+    _DRAIN = cast(RuntimeTimer, beam.DoFn.TimerParam(DRAIN))
+
+    def __init__(
+        self, config: StateConfig, policy: ViewPolicy, allowed_lateness: Micros | None, index_root: str = ""
+    ) -> None:
+        super().__init__(config, policy, allowed_lateness)
+        self._index_root = index_root
+        self._lists_something = not index_root  # once it does, it goes on to
 
     def process(
         self,
@@ -333,6 +363,9 @@ class _JoinState(_JoinEndless):
         stored: ReadModifyWriteRuntimeState = _STORED,
         early: ReadModifyWriteRuntimeState = _EARLY,
         expiry: RuntimeTimer = _EXPIRY,
+        unlisted: ReadModifyWriteRuntimeState = _UNLISTED,
+        look: RuntimeTimer = _LOOK,
+        drain: RuntimeTimer = _DRAIN,
     ) -> Iterator[UserRefresh | TaggedOutput]:
         user_id, (window_end, copies) = element
         meets = {EventCopy.decode(copy).phase for copy in copies} & {SCORE_FOLLOWS, LATE_SCORE}
@@ -345,6 +378,63 @@ class _JoinState(_JoinEndless):
                 early.write(msgpack.packb(left))
         if self._state.events:
             expiry.set(Timestamp(micros=max(self._state.events)[0] + self._config.ttl_micros))
+        refreshed = self._state.version and self._state.events
+        if refreshed and not self._can_list() and not unlisted.read():
+            unlisted.write(msgpack.packb(0))
+            look.set(_seconds_from_now(_FIRST_LOOK_SECONDS))
+            drain.set(GlobalWindow().max_timestamp())
+
+    def _can_list(self) -> bool:
+        """Whether the index knows an item; RankLive, in the same process, then knows so too."""
+        self._lists_something = self._lists_something or knows_items(self._index_root)
+        return self._lists_something
+
+    @on_timer(LOOK)
+    def list_late(
+        self,
+        user_id: str = beam.DoFn.KeyParam,
+        stored: ReadModifyWriteRuntimeState = _STORED,
+        unlisted: ReadModifyWriteRuntimeState = _UNLISTED,
+        look: RuntimeTimer = _LOOK,
+    ) -> Iterator[UserRefresh]:
+        """Refreshes a user who waits for the first index that lists something, or looks again later."""
+        if not (encoded := unlisted.read()):
+            return
+        if self._can_list():
+            yield from self._refresh_again(user_id, stored, unlisted)
+            return
+        looks = int(msgpack.unpackb(encoded))
+        unlisted.write(msgpack.packb(looks + 1))
+        look.set(_seconds_from_now(min(_FIRST_LOOK_SECONDS * 2**looks, _LAST_LOOK_SECONDS)))
+
+    @on_timer(DRAIN)
+    def list_last(
+        self,
+        user_id: str = beam.DoFn.KeyParam,
+        stored: ReadModifyWriteRuntimeState = _STORED,
+        unlisted: ReadModifyWriteRuntimeState = _UNLISTED,
+    ) -> Iterator[UserRefresh]:
+        """All was read. The bundle waits, for no timer of the wall clock holds up a drain on Flink."""
+        if not unlisted.read():
+            return
+        until = _last_looks.setdefault(self._index_root, time.monotonic() + _LAST_SECONDS)
+        while not self._can_list() and time.monotonic() < until:
+            time.sleep(_POLL_SECONDS)
+        if self._can_list():
+            yield from self._refresh_again(user_id, stored, unlisted)
+        unlisted.clear()
+
+    def _refresh_again(
+        self, user_id: str, stored: ReadModifyWriteRuntimeState, unlisted: ReadModifyWriteRuntimeState
+    ) -> Iterator[UserRefresh]:
+        unlisted.clear()
+        encoded = stored.read()
+        state = UserState.decode(encoded) if encoded else UserState()
+        if state.events:
+            self._advance(state)
+            stored.write(state.encode())
+            triggers = tuple(event_id for _, event_id in sorted(state.events)[-MOST_TRIGGERS:])
+            yield UserRefresh(user_id, state, triggers, None, False)
 
     def _early_scores(self, copies: Iterable[bytes]) -> list[bytes]:
         """Those whose event, or its revision, does not stand yet; of no more events than the state keeps."""
@@ -362,13 +452,22 @@ class _JoinState(_JoinEndless):
 
     @on_timer(EXPIRY)
     def expire(
-        self, stored: ReadModifyWriteRuntimeState = _STORED, early: ReadModifyWriteRuntimeState = _EARLY
+        self,
+        stored: ReadModifyWriteRuntimeState = _STORED,
+        early: ReadModifyWriteRuntimeState = _EARLY,
+        unlisted: ReadModifyWriteRuntimeState = _UNLISTED,
     ) -> None:
+        if unlisted.read():  # the end of all time has come, not that of the user's: see `list_last`
+            return
         early.clear()
         encoded = stored.read()
         if encoded:
             state = UserState.decode(encoded)
             stored.write(UserState(erased_time=state.erased_time, version=state.version).encode())
+
+
+def _seconds_from_now(seconds: float) -> Timestamp:
+    return Timestamp(micros=wall_clock() + round(seconds * MICROS_PER_SECOND))
 
 
 def quarantined(user_id: str, copy: EventCopy, code: str, evidence: str) -> DeadLetter:

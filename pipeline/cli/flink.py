@@ -16,16 +16,18 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from models.errors import UsageError
+from models.errors import DeploymentError, UsageError
 from pipeline.cli.console import quiet_libraries
 from pipeline.cli.parsing import CommandParser
 from pipeline.flags.groups import GROUPS, add_flags
+from pipeline.flags.values import positive_float
 
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -44,6 +46,17 @@ EXAMPLE: Final = """livelist flink up
 _ACTIONS: Final = ("up", "submit", "status", "savepoint", "resume", "drain", "down")
 _FOLDER: Final = "out/flink"
 _WATCH_SECONDS: Final = 2.0
+#: A JobManager that died is replaced within half a minute; one that is away for longer is gone.
+_SILENT_SECONDS: Final = 120.0
+#: Flags of `livelist run` that nothing on a cluster reads -> what to do instead.
+_ELSEWHERE: Final = {
+    "run_for_seconds": "`livelist flink drain` ends a job",
+    "metrics_port": "`livelist flink status --json` tells how a job is, and Flink's page has its metrics",
+    "log_format": "workers log to the files of the cluster, logs/ in its folder",
+    "state_dir": "the state is Flink's, in checkpoints/ and savepoints/ of the cluster's folder",
+    "rerank_at_drain": "lists follow a new index or model with their user's next feedback there",
+    "trend_window_seconds": "no trends are made there: `livelist run` over the same feedback makes them",
+}
 
 
 def parse(parser: CommandParser, arguments: list[str]) -> argparse.Namespace:
@@ -52,6 +65,7 @@ def parse(parser: CommandParser, arguments: list[str]) -> argparse.Namespace:
         parser.usage = f"livelist flink {{{'|'.join(_ACTIONS)}}} [flags]"
         parser.add_argument("action", choices=_ACTIONS)
         return parser.parse_args(arguments[:1])
+    quiet_libraries()  # some flags are told by what imports Beam, which warns of what is not installed
     action = arguments[0]
     own = CommandParser(f"livelist flink {action}", _described(action), f"example:\n  {EXAMPLE}")
     own.add_argument(
@@ -103,13 +117,13 @@ def _up_flags(parser: CommandParser) -> None:
 
 
 def _job_flags(parser: CommandParser) -> None:
-    from pipeline.flink.submit import FlinkPlan
+    from pipeline.flink.plan import FlinkPlan
 
     parser.add_argument("--name", default=FlinkPlan().name, help="of the job (default: %(default)s)")
 
 
 def _submit_flags(parser: CommandParser) -> None:
-    from pipeline.flink.submit import FlinkPlan
+    from pipeline.flink.plan import FlinkPlan
 
     plan = FlinkPlan()
     add = parser.add_argument
@@ -127,13 +141,36 @@ def _submit_flags(parser: CommandParser) -> None:
         default=plan.poll_seconds,
         help="between two looks at idle files (default: %(default)s)",
     )
+    _add_no_check(parser)
     add_flags(parser, *GROUPS)
+
+
+def _add_no_check(parser: CommandParser) -> None:
+    parser.add_argument(
+        "--no_check",
+        action="store_true",
+        help="start without looking whether what workers read and write is there: only they can reach it",
+    )
+
+
+def _drain_flags(parser: CommandParser) -> None:
+    from pipeline.flink.plan import DRAIN_SECONDS
+
+    _job_flags(parser)
+    parser.add_argument(
+        "--drain_seconds",
+        type=positive_float,
+        default=DRAIN_SECONDS,
+        metavar="SECONDS",
+        help="it is waited so long for; a checkpoint alone may take 180 (default: %(default)g)",
+    )
 
 
 def _resume_flags(parser: CommandParser) -> None:
     _job_flags(parser)
     parser.add_argument("--from", dest="start", metavar="PATH", help="a savepoint or checkpoint of the job")
     parser.add_argument("--parallelism", type=int, help="another number of slots than before")
+    _add_no_check(parser)
 
 
 def _status_flags(parser: CommandParser) -> None:
@@ -160,14 +197,26 @@ def _up(args: argparse.Namespace) -> int:
 
 def _submit(args: argparse.Namespace) -> int:
     from pipeline.flags.parsed import job_config
-    from pipeline.flink.submit import FlinkPlan, submit
+    from pipeline.flink.plan import FlinkPlan
+    from pipeline.flink.submit import submit
 
-    settings = _settings(args)
+    refuse_local_flags(args)
     plan = FlinkPlan(args.name, args.parallelism, args.bundle_millis, poll_seconds=args.poll_seconds)
+    settings = _settings(args)
     _say(f"starting job {plan.name}")
-    job = submit(job_config(args, os.environ), settings, plan, tuple(args.given))
+    config = job_config(args, os.environ)
+    job = submit(config, settings, plan, tuple(args.given), check=not args.no_check)
     _say_runs(job, settings)
     return 0
+
+
+def refuse_local_flags(args: argparse.Namespace, *but: str) -> None:
+    """Raises UsageError for a flag of `livelist run` that a job on a cluster would pass over in silence."""
+    own = CommandParser("livelist run")
+    add_flags(own, *GROUPS)
+    for name, instead in _ELSEWHERE.items():
+        if name not in but and getattr(args, name) != own.get_default(name):
+            raise UsageError(f"--{name} is for a run on one machine; on Flink {instead}")
 
 
 def _say_runs(job: FlinkJob, settings: ClusterSettings) -> None:
@@ -209,14 +258,16 @@ def _savepoint(args: argparse.Namespace) -> int:
 
 
 def _resume(args: argparse.Namespace) -> int:
-    from pipeline.flink.submit import load_job, newest_state, submit
+    from pipeline.flink.submit import load_job, newest_state, refuse_drained, submit
 
     settings = _settings(args)
     job = load_job(settings, args.name)
+    refuse_drained(job, args.start or "")
     start = args.start or newest_state(settings, job)
     plan = replace(job.plan, parallelism=args.parallelism or job.plan.parallelism)
     _say(f"resuming job {job.plan.name} from {start}")
-    _say_runs(submit(_config_of(job), settings, plan, job.arguments, start), settings)
+    config, check = _config_of(job), not args.no_check
+    _say_runs(submit(config, settings, plan, job.arguments, start, check, job.started_in), settings)
     return 0
 
 
@@ -233,7 +284,7 @@ def _config_of(job: FlinkJob) -> JobConfig:
 def _drain(args: argparse.Namespace) -> int:
     from pipeline.flink.submit import drain
 
-    drain(_settings(args), args.name)
+    drain(_settings(args), args.name, args.drain_seconds)
     print(f"job {args.name} is drained; its tables are whole")
     return 0
 
@@ -245,19 +296,37 @@ def _down(args: argparse.Namespace) -> int:
     return 0
 
 
-def run_in_foreground(config: JobConfig, options: PipelineOptions, run_for_seconds: float | None) -> int:
+def run_in_foreground(config: JobConfig, options: PipelineOptions, args: argparse.Namespace) -> int:
     """`livelist run --streaming --runner FlinkRunner`: submits, waits for Ctrl-C or the time, drains."""
     from apache_beam.options.pipeline_options import FlinkRunnerOptions
 
     from pipeline.cluster.settings import load_settings
-    from pipeline.flink.submit import FlinkPlan, submit
+    from pipeline.flink.plan import FlinkPlan
+    from pipeline.flink.submit import submit
 
+    refuse_local_flags(args, "run_for_seconds")
+    refuse_beam_options(options)
     settings = load_settings(Path(_FOLDER))
     plan = FlinkPlan(parallelism=max(1, options.view_as(FlinkRunnerOptions).parallelism))
     _say(f"runner: FlinkRunner, on the cluster in {_FOLDER}; Ctrl-C drains the job")
-    with until_asked(run_for_seconds) as asked:
+    with until_asked(args.run_for_seconds) as asked:
         _say_runs(submit(config, settings, plan), settings)
         return _watch(settings, plan.name, asked)
+
+
+def refuse_beam_options(options: PipelineOptions) -> None:
+    """Raises UsageError for an option of Beam's that a job of `livelist flink` would not heed."""
+    instead = {
+        "flink_master": "the cluster is that of `livelist flink up`; `livelist flink submit --cluster` names "
+        "another",
+        "setup_file": "workers take the code from where `livelist flink up` ran: install it there",
+    }
+    given = options.get_all_options(drop_default=True)
+    for name in sorted(given.keys() - {"runner", "streaming", "parallelism"}):
+        why = instead.get(
+            name, "the job runs on the cluster of `livelist flink up`, which sets Beam's options"
+        )
+        raise UsageError(f"--{name} goes unheard in an endless job on Flink: {why}")
 
 
 @contextmanager
@@ -280,13 +349,27 @@ def until_asked(after_seconds: float | None) -> Iterator[threading.Event]:
 
 
 def _watch(settings: ClusterSettings, name: str, asked: threading.Event) -> int:
-    """Says when the job's health changes; drains it when that is asked for."""
+    """Says when the job's health changes; drains it when that is asked for.
+
+    A JobManager that does not answer is waited for. Raises DeploymentError where it stays away.
+    """
     from pipeline.flink.status import job_status
     from pipeline.flink.submit import drain
 
-    told = ""
+    told, silent_since = "", None
     while not asked.wait(_WATCH_SECONDS):
-        health = job_status(settings, name).health
+        try:
+            health = job_status(settings, name).health
+        except DeploymentError as error:
+            if silent_since is None:
+                silent_since, told = time.monotonic(), ""
+                _say(f"{error}; it is waited for, up to {_SILENT_SECONDS:.0f} s")
+            elif time.monotonic() - silent_since > _SILENT_SECONDS:
+                raise DeploymentError(
+                    f"{error}; job {name} is not drained: `livelist flink drain` does that when it is back"
+                ) from error
+            continue
+        silent_since = None
         if health.verdict != told:
             told = health.verdict
             _say(f"job {name}: {told}: {health.why}")
@@ -313,6 +396,7 @@ _FLAGS: Final = {
     "submit": _submit_flags,
     "status": _status_flags,
     "resume": _resume_flags,
+    "drain": _drain_flags,
     "down": _no_flags,
 }
 _DO: Final = {

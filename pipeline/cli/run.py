@@ -88,7 +88,7 @@ def _run_endless(launch: Launch, args: argparse.Namespace) -> int:
     if launch.runner == "FlinkRunner":
         from pipeline.cli.flink import run_in_foreground
 
-        return run_in_foreground(launch.config, launch.beam_options, args.run_for_seconds)
+        return run_in_foreground(launch.config, launch.beam_options, args)
     if launch.runner == "PrismRunner":
         from pipeline.cli.prism import run_on_prism
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
@@ -35,20 +36,27 @@ _LOGGER: Final = logging.getLogger(__name__)
 #: What librdkafka fetches ahead, in all.
 _FETCHED_KBYTES: Final = 32 << 10
 _ASK_SECONDS: Final = 1.0
+#: A reader of all partitions looks for new ones this often.
+_FIND_SECONDS: Final = 30.0
 
 
 class KafkaSource:
     """A `PullSource` over one topic.
 
     Without `partitions` it joins the group, which spreads the partitions over its members; with
-    them it reads those and no others, and the group only keeps the offsets. A commit moves a
-    partition's offset up to the first message that is not committed yet, so that the order of
-    commits does not matter; at most those behind it come again after a crash.
+    them it reads those and no others, and the group only keeps the offsets. With `all_partitions` those
+    are all that the topic has; partitions that it is given later are found, and read from their beginning.
+    A commit moves a partition's offset up to the first message that is not committed yet, so that the
+    order of commits does not matter; at most those behind it come again after a crash.
     """
 
-    def __init__(self, topic: KafkaTopic, partitions: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, topic: KafkaTopic, partitions: Sequence[int] | None = None, all_partitions: bool = False
+    ) -> None:
         self._topic = topic
         self._given = None if partitions is None else tuple(partitions)
+        self._all = all_partitions
+        self._looked = 0.0  # for new partitions
         self._outage = Outage(topic.servers)
         self._resume: dict[int, int] = {}
         self._progress: dict[int, Progress] = {}
@@ -60,7 +68,11 @@ class KafkaSource:
         try:
             present = check_topic(consumer, self._topic, self._outage)
             self._resume = _by_partition(self._topic, resume_from or {})
-            if self._given is None:
+            if self._all:
+                _check_present(self._topic, list(self._resume), present)
+                self._looked = time.monotonic()
+                consumer.assign(self._starts(consumer, present))
+            elif self._given is None:
                 consumer.subscribe(
                     [self._topic.topic],
                     on_assign=self._on_assign,
@@ -78,6 +90,8 @@ class KafkaSource:
     def poll(self, max_messages: int, timeout_seconds: float) -> Sequence[Received]:
         """What has come. Raises InputError or DeploymentError where the topic or the access is gone."""
         consumer = self._open_consumer()
+        if self._all and time.monotonic() - self._looked >= _FIND_SECONDS:
+            self._take_up_new(consumer)
         first = consumer.poll(timeout_seconds)
         if first is None:
             return []
@@ -149,13 +163,31 @@ class KafkaSource:
             reason = error.args[0].str()
             _LOGGER.warning("Kafka did not take the offsets of %s: %s", self._topic.topic, reason)
 
-    def _starts(self, consumer: Consumer, partitions: Iterable[int]) -> list[TopicPartition]:
-        """Where each partition begins: what a checkpoint says, once; else what the group has committed."""
+    def _take_up_new(self, consumer: Consumer) -> None:
+        """Reads besides what partitions the topic was given since; a broker that is away is asked later."""
+        self._looked, name = time.monotonic(), self._topic.topic
+        try:
+            described = consumer.list_topics(name, timeout=_ASK_SECONDS).topics[name]
+        except (KafkaException, KeyError):
+            return
+        if new := sorted(set(described.partitions) - set(self._progress)):
+            _LOGGER.warning("the Kafka topic %s has new partitions, read from now on: %s", name, new)
+            consumer.incremental_assign(self._starts(consumer, new, new=True))
+
+    def _starts(
+        self, consumer: Consumer, partitions: Iterable[int], new: bool = False
+    ) -> list[TopicPartition]:
+        """Where each partition begins: what a checkpoint says, once; else what the group has committed.
+
+        One that is `new` begins at its beginning, whatever `start` says.
+        """
         places = []
         for partition in partitions:
             offset = self._resume.pop(partition, OFFSET_STORED)
             if offset != OFFSET_STORED:
                 offset = _within(consumer, self._topic, partition, offset)
+            elif new:
+                offset = OFFSET_BEGINNING
             elif not self._topic.group:
                 offset = OFFSET_END if self._topic.start == "latest" else OFFSET_BEGINNING
             places.append(TopicPartition(self._topic.topic, partition, offset))

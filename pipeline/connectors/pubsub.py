@@ -54,12 +54,7 @@ class PubsubSource:
 
     def open(self, resume_from: Mapping[str, int] | None = None) -> None:
         """Connects. A subscription keeps its own place, so `resume_from` is ignored."""
-        try:
-            client = pubsub_v1.SubscriberClient()
-            _check(client, self._address)
-        except PUBSUB_ERRORS as error:
-            raise _explained(self._address, error) from None
-        self._running = _Running(client, self._address)
+        self._running = _Running(_checked_client(self._address), self._address)
 
     def poll(self, max_messages: int, timeout_seconds: float) -> Sequence[Received]:
         """What has come. Raises InputError or DeploymentError where subscription or access are gone."""
@@ -194,6 +189,20 @@ def _requests(address: PubsubSubscription, hang_up: threading.Event) -> Iterator
     )
     while not hang_up.wait(_KEEP_ALIVE_SECONDS):
         yield StreamingPullRequest()
+
+
+def check_subscription(address: PubsubSubscription) -> None:
+    """Asks whether it is there and may be pulled. Raises InputError or DeploymentError in bounded time."""
+    _checked_client(address).close()
+
+
+def _checked_client(address: PubsubSubscription) -> pubsub_v1.SubscriberClient:
+    try:
+        client = pubsub_v1.SubscriberClient()
+        _check(client, address)
+        return client
+    except PUBSUB_ERRORS as error:
+        raise _explained(address, error) from None
 
 
 def _check(client: pubsub_v1.SubscriberClient, address: PubsubSubscription) -> None:

@@ -30,6 +30,20 @@ def make_source(address: SourceAddress | str) -> PullSource:
     return PubsubSource(address)
 
 
+def check_source(address: SourceAddress) -> None:
+    """Asks whether the source is there, and takes nothing from it. Raises InputError or DeploymentError."""
+    if isinstance(address, KafkaTopic):
+        require("kafka")
+        from pipeline.connectors.kafka import partitions_of
+
+        partitions_of(address)
+        return
+    require("pubsub")
+    from pipeline.connectors.pubsub import check_subscription
+
+    check_subscription(address)
+
+
 def make_sink(address: SinkAddress | str) -> TableSink:
     """The sink, not opened yet. Raises UsageError, or DeploymentError where its extra is missing."""
     if isinstance(address, str):

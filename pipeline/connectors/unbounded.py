@@ -94,15 +94,18 @@ class PulledSource(UnboundedSource):
     doubtful: bool = False  # whether the engine finalizes more than its checkpoint holds, see `Doubted`
     event_time: Callable[[bytes], Micros | None] = event_time_of
     partitions: tuple[int, ...] | None = None  # of this split
+    all_partitions: bool = False  # the one split of a Kafka topic: those too that it is given later
     name: str = field(default_factory=lambda: secrets.token_hex(8))  # unique to the split
 
     def split(self, desired_num_splits: int, options: object = None) -> Iterable[UnboundedSource]:
-        """Independent parts; a Kafka topic's partitions are those that it has now."""
+        """Independent parts. Of several, a Kafka topic's partitions are those that it has now."""
         count = min(self.splits, desired_num_splits)
         if not isinstance(self.address, KafkaTopic):
             return [replace(self, splits=1, name=f"{self.name}-{part}") for part in range(count)]
         from pipeline.connectors.kafka import partitions_of
 
+        if count == 1:
+            return [replace(self, all_partitions=True, name=f"{self.name}-0")]
         present = partitions_of(self.address)
         parts = [tuple(present[start::count]) for start in range(min(count, len(present)))]
         return [replace(self, splits=1, name=f"{self.name}-{min(part)}", partitions=part) for part in parts]
@@ -115,10 +118,10 @@ class PulledSource(UnboundedSource):
 
     def pull_source(self) -> PullSource:
         """The source behind it, not opened yet."""
-        if isinstance(self.address, KafkaTopic) and self.partitions is not None:
+        if isinstance(self.address, KafkaTopic) and (self.all_partitions or self.partitions is not None):
             from pipeline.connectors.kafka import KafkaSource
 
-            return KafkaSource(self.address, self.partitions)
+            return KafkaSource(self.address, self.partitions, self.all_partitions)
         return make_source(self.address)
 
 

@@ -16,14 +16,14 @@ import apache_beam as beam
 from models.adapters.base import RawRecord
 from models.errors import UsageError
 from pipeline.config import JobConfig
-from pipeline.connectors.addresses import KafkaTopic, SourceAddress
-from pipeline.connectors.registry import make_sink, make_source
+from pipeline.connectors.addresses import KafkaTopic, PubsubSubscription, SourceAddress
+from pipeline.connectors.registry import check_source, make_sink, make_source
 from pipeline.connectors.unbounded import pulled_source
-from pipeline.connectors.uris import parse_source
+from pipeline.connectors.uris import parse_sink, parse_source, redacted
 from pipeline.connectors.write_to_sink import WriteToSinks
 from pipeline.endless import endless_tables, sorted_inputs
 from pipeline.flink.reading import ReadByTimer
-from pipeline.flink.source import DRAIN, IDLE_BUNDLE_SECONDS, follow_on_cluster
+from pipeline.flink.source import ALL_READ, DRAIN, IDLE_BUNDLE_SECONDS, follow_on_cluster
 from pipeline.inputs.finding import check_inputs
 from pipeline.inputs.growing_files import check_followed
 from pipeline.tables.output_folder import is_local
@@ -53,11 +53,42 @@ def check_flink(config: JobConfig) -> None:
     files, pulled = sorted_inputs(config)
     for uri in pulled:
         make_source(uri)
+        _check_whole(uri, getattr(parse_source(uri), "config_file", ""), "config")
     for uri in config.sinks:
         make_sink(uri)
+        address = parse_sink(uri)
+        _check_whole(uri, getattr(address, "config_file", ""), "config")
+        _check_whole(uri, getattr(address, "root", ""), "the folder")
     check_followed(files)
     if config.items:
         check_inputs(config.items)
+
+
+def _check_whole(uri: str, path: str, what: str) -> None:
+    """Refuses a path that means another file where the workers run; URLs and absent ones are fine."""
+    if path and "://" not in path and not path.startswith("/"):
+        raise UsageError(
+            f"{redacted(uri)}: {what} is {path}, which workers look for elsewhere; give its whole path"
+        )
+
+
+def check_services(config: JobConfig) -> None:
+    """Connects to all that workers would read and write, in bounded time, as a run on one machine does.
+
+    Raises InputError, OutputError or DeploymentError where a topic, a subscription, a database or the
+    access to it is missing: a job on a cluster would restart over it for ever.
+    """
+    for uri in sorted_inputs(config)[1]:
+        address = parse_source(uri)
+        beside = _texts_beside(address)
+        for each in (address, beside) if isinstance(beside, PubsubSubscription) else (address,):
+            check_source(each)
+    for uri in config.sinks:
+        sink = make_sink(uri)
+        try:
+            sink.open()
+        finally:
+            sink.close()
 
 
 def build_flink(
@@ -136,7 +167,7 @@ class _Reading:
             max_record_bytes=self.config.form.max_record_bytes,
             doubtful=True,
         )
-        return self.pipeline | name >> ReadByTimer(source)
+        return self.pipeline | name >> ReadByTimer(source, self.job_folder.absolute() / ALL_READ)
 
 
 def _texts_beside(address: SourceAddress) -> SourceAddress | None:

@@ -14,6 +14,8 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import apache_beam as beam
@@ -45,18 +47,24 @@ _MARKS: Final = "marks"
 
 
 class ReadByTimer(beam.PTransform):
-    """Pipeline -> endless PCollection[RawRecord]; marks are finalized with the checkpoints that hold them."""
+    """Pipeline -> endless PCollection[RawRecord]; marks are finalized with the checkpoints that hold them.
 
-    def __init__(self, source: UnboundedSource) -> None:
+    A part that ends is never read again, not even by a job that is restored from there: so it is told by
+    the file `ended`, whose folder the workers share.
+    """
+
+    def __init__(self, source: UnboundedSource, ended: Path | None = None) -> None:
         super().__init__()
         self._source = source
+        self._ended = ended
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[RawRecord]:
         read = (
             pipeline
             | "Start" >> beam.Impulse()
             | "Split" >> beam.ParDo(_Split(self._source))
-            | "Read" >> beam.ParDo(_Read(secrets.token_hex(8))).with_outputs(_MARKS, main="records")
+            | "Read"
+            >> beam.ParDo(_Read(secrets.token_hex(8), self._ended)).with_outputs(_MARKS, main="records")
         )
         read[_MARKS] | "Acknowledge" >> beam.ParDo(_Acknowledge())
         return read.records
@@ -136,8 +144,9 @@ _TIMER: Any = beam.DoFn.TimerParam(_AGAIN)
 class _Read(beam.DoFn):
     """A part of a source by key."""
 
-    def __init__(self, step: str) -> None:
+    def __init__(self, step: str, ended: Path | None = None) -> None:
         self._step = step
+        self._ended = ended
 
     def teardown(self) -> None:
         _readers.close(self._step)
@@ -190,9 +199,15 @@ class _Read(beam.DoFn):
             yield TaggedOutput(_MARKS, token)
         if watermark >= MAX_TIMESTAMP:
             reader.close()
+            self._tell_end()
             return
         _readers.park(name, encoded, reader)
         again.set(watermark)
+
+    def _tell_end(self) -> None:
+        if self._ended is not None:
+            with suppress(OSError):  # the job's folder went: nobody is there to be told
+                self._ended.touch()
 
 
 class _Acknowledge(beam.DoFn):

@@ -25,15 +25,16 @@ from apache_beam.io.unbounded_source import (
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, Timestamp
 
 from models.adapters.base import RawRecord
+from pipeline.flink.plan import POLL_SECONDS
 from pipeline.flink.reading import ReadByTimer
 from pipeline.inputs.growing_files import GrowingFiles, Place, check_followed
 from pipeline.inputs.reading import MAX_RECORD_BYTES
 
 DRAIN: Final = "DRAIN"
+#: A source of the job has come to its end, and will read nothing more.
+ALL_READ: Final = "ALL_READ"
 _PROGRESS: Final = "read.json"
 _TELL_SECONDS: Final = 1.0
-#: An idle reader rests so long between two looks.
-POLL_SECONDS: Final = 0.05
 #: A bundle without a record ends after so long. Checkpoints wait for it.
 IDLE_BUNDLE_SECONDS: Final = 0.25
 FIND_SECONDS: Final = 0.5
@@ -120,9 +121,8 @@ def follow_on_cluster(
     """
     check_followed(patterns)
     whole = tuple(str(Path(pattern).absolute()) for pattern in patterns)
-    return ReadByTimer(
-        FollowOnCluster(whole, str(job_folder.absolute()), max_record_bytes, poll_seconds, tells=tells)
-    )
+    source = FollowOnCluster(whole, str(job_folder.absolute()), max_record_bytes, poll_seconds, tells=tells)
+    return ReadByTimer(source, job_folder.absolute() / ALL_READ)
 
 
 class ClusterReader(UnboundedReader):

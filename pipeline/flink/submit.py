@@ -8,9 +8,9 @@ savepoint(settings, "shop"); resume(settings, "shop", config)
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pickle
-import re
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
@@ -25,10 +25,12 @@ from pipeline.cluster.cluster import forget_process, keep_process
 from pipeline.cluster.rest import FlinkRest
 from pipeline.cluster.settings import ClusterSettings
 from pipeline.config import JobConfig
-from pipeline.flink.job import build_flink, check_flink
-from pipeline.flink.source import DRAIN, POLL_SECONDS
+from pipeline.flink.index import LEARNED
+from pipeline.flink.job import build_flink, check_flink, check_services
+from pipeline.flink.plan import DRAIN_SECONDS, FlinkPlan
+from pipeline.flink.source import ALL_READ, DRAIN
 from pipeline.flink.steward import ADOPTED, BEAT, CONFIG, read_beat
-from pipeline.job import scorer_of
+from pipeline.job import NO_MODEL, scorer_of
 from pipeline.tables.output_folder import local_path, new_run_id, stream_path
 from pipeline.tables.snapshots import take_snapshot
 
@@ -37,29 +39,13 @@ _READY_SECONDS: Final = 600.0
 _CHECKPOINT_SECONDS: Final = 180
 _RUNNING_SECONDS: Final = 600.0
 _STOP_SECONDS: Final = 120.0
+#: Until a source that saw the sign to drain has told that it ended.
+_TOLD_SECONDS: Final = 2.0
 _SAVEPOINT_ATTEMPTS: Final = 3
 #: Flink restores a savepoint by these names; more key groups than workers that there will ever be.
 _MAX_PARALLELISM: Final = 128
 ENDED: Final = ("FINISHED", "CANCELED", "FAILED")
-
-
-@dataclass(frozen=True, slots=True)
-class FlinkPlan:
-    """How a job runs."""
-
-    name: str = "livelist"
-    parallelism: int = 1
-    bundle_millis: int = 100
-    bundle_size: int = 1_000
-    poll_seconds: float = POLL_SECONDS
-    spread: bool = True
-    checkpoint_millis: int | None = None  # None: the cluster's
-
-    def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}", self.name):
-            raise UsageError(f"--name: expected up to 40 letters, digits, - and _, got {self.name!r}")
-        if self.parallelism < 1:
-            raise UsageError(f"--parallelism must be at least 1, got {self.parallelism}")
+_LOG: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +61,8 @@ class FlinkJob:
     arguments: tuple[str, ...] = ()  # the flags that it was started with
     started_from: str = ""  # the savepoint or checkpoint of the newest submission
     savepoint: str = ""  # that it was stopped with since
+    drained: bool = False  # a source has read its end, and reads nothing more in any job that goes on from it
+    started_in: str = ""  # the folder that relative paths among the flags are relative to
 
 
 def job_folder(settings: ClusterSettings, name: str) -> Path:
@@ -104,19 +92,25 @@ def submit(
     plan: FlinkPlan,
     arguments: tuple[str, ...] = (),
     savepoint: str = "",
+    check: bool = True,
+    started_in: str = "",
 ) -> FlinkJob:
     """Starts a job, and returns when Flink runs it. With a savepoint it goes on from there.
 
-    Raises LivelistError before anything starts where an input, the output or the model is not sound.
+    Raises LivelistError before anything starts where an input, the output or the model is not sound, or
+    with `check` a service that is read or written. `started_in` is where the flags were given first.
     """
+    config = absolute(config, started_in)
     check_flink(config)
+    if check:
+        check_services(config)
     score_feedback = scorer_of(config)
     rest = FlinkRest(settings.rest)
     _refuse_running(rest, plan.name)
     _refuse_too_wide(rest, plan)
-    config = _absolute(config)
     run_id, folder = new_run_id(), job_folder(settings, plan.name)
-    (folder / DRAIN).unlink(missing_ok=True)
+    for sign in (DRAIN, ALL_READ):
+        (folder / sign).unlink(missing_ok=True)
     _start_steward(settings, plan.name, config, run_id, anew=not savepoint)
     before = {job["jid"] for job in rest.jobs()}
     try:
@@ -127,17 +121,29 @@ def submit(
     except BaseException:
         forget_process(settings, _steward(plan.name))
         raise
-    job = FlinkJob(plan, run_id, flink_id, config.output, config.inputs, time.time(), arguments, savepoint)
+    job = FlinkJob(
+        plan, run_id, flink_id, config.output, config.inputs, time.time(), arguments, savepoint,
+        started_in=started_in or os.getcwd(),
+    )  # fmt: skip
     _save(folder, job)
     return job
 
 
-def drain(settings: ClusterSettings, name: str, seconds: float = _STOP_SECONDS) -> None:
-    """Lets a job read what is there, emit what it held back, and end; then the tables are whole."""
-    job, rest = load_job(settings, name), FlinkRest(settings.rest)
-    (job_folder(settings, name) / DRAIN).touch()
-    deadline = time.monotonic() + seconds
-    _await_drained(rest, job, deadline)
+def drain(settings: ClusterSettings, name: str, seconds: float = DRAIN_SECONDS) -> None:
+    """Lets a job read what is there, emit what it held back, and end; then the tables are whole.
+
+    Raises DeploymentError where that takes longer: the job goes on then, and reads on where none of its
+    sources had ended yet.
+    """
+    job, rest, folder = load_job(settings, name), FlinkRest(settings.rest), job_folder(settings, name)
+    (folder / DRAIN).touch()
+    try:
+        if not _is_drained(rest, job, time.monotonic() + seconds):
+            raise DeploymentError(_not_drained(folder, job, seconds))
+    finally:
+        if (folder / ALL_READ).exists():
+            job = replace(job, drained=True)
+            _save(folder, job)
     if job_state(rest, job.flink_id) not in ENDED:
         rest.cancel(job.flink_id)
         _await_ended(rest, job)
@@ -145,6 +151,24 @@ def drain(settings: ClusterSettings, name: str, seconds: float = _STOP_SECONDS) 
     _fold_rest(job)
     if (state := job_state(rest, job.flink_id)) == "FAILED":
         raise DeploymentError(f"job {name} ended as {state}: {last_exception(rest, job.flink_id)}")
+
+
+def _not_drained(folder: Path, job: FlinkJob, seconds: float) -> str:
+    """Lets a job whose sources all read on do so; says how it is, and what to do."""
+    told = f"job {job.plan.name} was not drained within {seconds:.0f} s"
+    if not (folder / ALL_READ).exists():
+        (folder / DRAIN).unlink(missing_ok=True)
+        time.sleep(_TOLD_SECONDS)
+    if not (folder / ALL_READ).exists():
+        return (
+            f"{told}, for its input is not read to its end; it reads on as before (`livelist flink status` "
+            "says how it is). Drain it again with more --drain_seconds"
+        )
+    (folder / DRAIN).touch()
+    return (
+        f"{told}: it has read its input to the end and still writes what it made of it. Drain it again, with "
+        "more --drain_seconds; it reads nothing new, and cannot be resumed"
+    )
 
 
 def _fold_rest(job: FlinkJob) -> None:
@@ -157,26 +181,36 @@ def _fold_rest(job: FlinkJob) -> None:
             raise OutputError(f"lists are left in {left}: the next start of the job folds them")
 
 
-def _await_drained(rest: FlinkRest, job: FlinkJob, deadline: float) -> None:
-    """Until everything was read and is on disk.
+def _is_drained(rest: FlinkRest, job: FlinkJob, deadline: float) -> bool:
+    """Waits until everything was read and is on disk; False where it is not by then.
 
     Beam's first step never ends where checkpoints are taken, and so no job with an end of input does: the
-    last watermark tells that all was read, and two more checkpoints that no bundle is open.
+    last watermark tells that all was read, and two more checkpoints that no bundle is open. A JobManager
+    that does not answer may be back in time.
     """
     checkpoints = None
-    while job_state(rest, job.flink_id) not in ENDED:
-        if time.monotonic() > deadline:
-            raise DeploymentError(f"job {job.plan.name} is not drained in time; it goes on")
-        if checkpoints is None and rest.all_is_read(job.flink_id):
-            checkpoints = rest.completed_checkpoints(job.flink_id)
-        if checkpoints is not None and rest.completed_checkpoints(job.flink_id) >= checkpoints + 2:
-            return
+    while time.monotonic() <= deadline:
+        try:
+            if job_state(rest, job.flink_id) in ENDED:
+                return True
+            if checkpoints is None and rest.all_is_read(job.flink_id):
+                checkpoints = rest.completed_checkpoints(job.flink_id)
+            if checkpoints is not None and rest.completed_checkpoints(job.flink_id) >= checkpoints + 2:
+                return True
+        except DeploymentError as error:
+            _LOG.info("asked again: %s", error)
         time.sleep(0.2)
+    return False
 
 
 def savepoint(settings: ClusterSettings, name: str) -> str:
     """Stops a job; returns the path of the savepoint that it resumes from."""
     job, rest = load_job(settings, name), FlinkRest(settings.rest)
+    if job.drained or (job_folder(settings, name) / ALL_READ).exists():
+        raise UsageError(
+            f"job {name} has read its input to the end for a drain, and would read nothing more when it is "
+            "resumed: `livelist flink drain` ends it, `livelist flink submit` starts it anew"
+        )
     path = _stopped(rest, job, settings.savepoints.as_uri())
     _await_ended(rest, job)
     forget_process(settings, _steward(name))
@@ -213,7 +247,11 @@ def cancel(settings: ClusterSettings, name: str) -> None:
 
 
 def newest_state(settings: ClusterSettings, job: FlinkJob) -> str:
-    """The path of a job's last savepoint or whole checkpoint; raises DeploymentError where there is none."""
+    """The path of a job's last savepoint or whole checkpoint; raises DeploymentError where there is none.
+
+    Raises UsageError for a job that was drained: what goes on from its state reads nothing.
+    """
+    refuse_drained(job, "")
     if job.savepoint:
         return job.savepoint
     made = list(settings.checkpoints.glob(f"{job.flink_id}/chk-*/_metadata"))
@@ -222,6 +260,19 @@ def newest_state(settings: ClusterSettings, job: FlinkJob) -> str:
     if not made:
         raise DeploymentError(f"job {job.plan.name} left no checkpoint in {settings.checkpoints}")
     return max(made, key=lambda path: int(path.parent.name[4:])).parent.as_uri()
+
+
+def refuse_drained(job: FlinkJob, start: str) -> None:
+    """Raises UsageError where a job would go on from the state of a drained one; `start` is what was asked.
+
+    A savepoint that was taken before the drain is none.
+    """
+    if job.drained and (not start or f"/{job.flink_id}/" in f"{start}/"):
+        raise UsageError(
+            f"job {job.plan.name} was drained: it has read its input to the end, and what goes on from there "
+            "reads nothing more. Submit it anew, which reads files from their beginning, or give a savepoint "
+            "from before the drain as --from"
+        )
 
 
 def job_state(rest: FlinkRest, flink_id: str) -> str:
@@ -282,7 +333,8 @@ def _start_steward(settings: ClusterSettings, name: str, config: JobConfig, run_
     folder.mkdir(parents=True, exist_ok=True)
     (folder / BEAT).unlink(missing_ok=True)
     if anew:
-        (folder / ADOPTED).unlink(missing_ok=True)
+        for sign in (ADOPTED, LEARNED):
+            (folder / sign).unlink(missing_ok=True)
     handle = os.open(folder / CONFIG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)  # it may hold a key
     with os.fdopen(handle, "wb") as file:
         pickle.dump((run_id, config), file)
@@ -300,12 +352,23 @@ def _steward(name: str) -> str:
     return f"job-{name}"
 
 
-def _absolute(config: JobConfig) -> JobConfig:
-    """Paths as workers, which run elsewhere, understand them."""
-    inputs = tuple(part if "://" in part else str(Path(part).absolute()) for part in config.inputs)
-    items = tuple(part if "://" in part else str(Path(part).absolute()) for part in config.items)
+def absolute(config: JobConfig, folder: str = "") -> JobConfig:
+    """Paths as workers, which run elsewhere, understand them; relative ones are in `folder`, or here."""
+
+    def path(part: str) -> str:
+        return part if "://" in part else str(Path(folder).absolute() / Path(part).expanduser())
+
+    def model(part: str | None) -> str | None:
+        return part if part in (None, NO_MODEL) else path(str(part))
+
     return replace(
-        config, inputs=inputs, items=items, output=str(Path(config.output).expanduser().absolute())
+        config,
+        inputs=tuple(part if part == "-" else path(part) for part in config.inputs),
+        items=tuple(map(path, config.items)),
+        output=path(config.output),
+        model=model(config.model),
+        topics=model(config.topics),
+        canary_model=model(config.canary_model),
     )
 
 

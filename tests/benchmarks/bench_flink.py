@@ -27,7 +27,7 @@ from models.records import MICROS_PER_SECOND
 from pipeline.bench.freshness import quantiles, read_freshness
 from pipeline.bench.population import Population, append_at_rate
 from pipeline.cluster.settings import ClusterSettings
-from pipeline.flink.source import POLL_SECONDS
+from pipeline.flink.plan import POLL_SECONDS
 from pipeline.flink.submit import cancel
 from tests.flink.harness import Scenario, cluster
 from tests.pipeline.live.feedback_log import ITEMS, shop_log

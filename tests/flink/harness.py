@@ -27,8 +27,9 @@ from pipeline.cluster.processes import saved
 from pipeline.cluster.rest import FlinkRest
 from pipeline.cluster.settings import ClusterSettings
 from pipeline.config import JobConfig
+from pipeline.flink.plan import FlinkPlan
 from pipeline.flink.status import JobStatus, job_status
-from pipeline.flink.submit import FlinkJob, FlinkPlan, drain, job_folder, submit
+from pipeline.flink.submit import FlinkJob, drain, job_folder, submit
 from pipeline.inputs.finding import followed_files
 from pipeline.inputs.reading import read_feedback
 from tests.oracle import current_lists, expected_lists

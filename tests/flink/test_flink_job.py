@@ -22,6 +22,7 @@ from pipeline.config import JobConfig
 from pipeline.endless import sorted_inputs
 from pipeline.flink.index import learn_from_log, log_bytes
 from pipeline.flink.job import check_flink
+from pipeline.flink.plan import FlinkPlan
 from pipeline.flink.source import (
     DRAIN,
     ClusterReader,
@@ -31,7 +32,7 @@ from pipeline.flink.source import (
     read_progress,
 )
 from pipeline.flink.status import unread_bytes
-from pipeline.flink.submit import FlinkJob, FlinkPlan, newest_state
+from pipeline.flink.submit import FlinkJob, newest_state
 from pipeline.inputs.growing_files import Place
 from pipeline.inputs.reading import InputFormat
 from tests.flink.test_cluster import settings_in

@@ -118,6 +118,13 @@ def test_everything_is_read_once_over_many_bundles_and_told_when_it_is_safe() ->
     assert all(reader.closed for reader in NumbersReader.made)
 
 
+def test_a_source_that_ended_is_told_to_those_who_would_go_on_from_there(tmp_path: Path) -> None:
+    ended = tmp_path / "ALL_READ"
+    with beam.Pipeline("FnApiRunner") as pipeline:
+        _ = pipeline | "Numbers" >> ReadByTimer(Numbers(0, 100), ended)
+    assert ended.exists()
+
+
 def test_where_no_reader_is_left_another_goes_on_from_the_mark(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading._Readers, "take", lambda *_: None)
     _run(Numbers(0, 100))

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from tests.servers.processes import (
     CACHE,
@@ -68,6 +68,16 @@ class KafkaServer:
         admin = self._admin()
         admin.create_topics([NewTopic(name, partitions, 1, config=dict(config or {}))])[name].result(20)
         wait_until(lambda: name in admin.list_topics(timeout=5).topics, 20, f"the topic {name}")
+
+    def add_partitions(self, name: str, total: int) -> None:
+        """Returns when the topic has so many."""
+        admin = self._admin()
+        admin.create_partitions([NewPartitions(name, total)])[name].result(20)
+        wait_until(
+            lambda: len(admin.list_topics(name, timeout=5).topics[name].partitions) == total,
+            20,
+            f"the partitions of {name}",
+        )
 
     def delete_topic(self, name: str) -> None:
         """Returns when it is gone."""

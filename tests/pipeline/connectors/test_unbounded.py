@@ -150,6 +150,35 @@ def test_kafka_resumes_from_the_mark_and_not_from_the_group(kafka: KafkaService)
     assert payloads | firsts == {b"%d" % number for number in range(90)}
 
 
+@pytest.mark.java
+def test_partitions_that_a_topic_is_given_later_are_read_too(
+    kafka: KafkaService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from confluent_kafka import Producer
+
+    monkeypatch.setattr("pipeline.connectors.kafka._FIND_SECONDS", 0.2)
+    channel = kafka.channel(partitions=1)
+    channel.publish([b"%d" % number for number in range(20)])
+    (source,) = PulledSource(parse_source(channel.uri), wait_seconds=0.2).split(20)
+    assert isinstance(source, PulledSource)
+    reader = _reader(source)
+    assert set(_read(reader, 20)) == {b"%d" % number for number in range(20)}
+    kafka.server.add_partitions(channel.topic, 4)
+    later = Producer({"bootstrap.servers": kafka.server.address})  # which knows that there are four
+    for number in range(20, 90):
+        later.produce(channel.topic, b"%d" % number, partition=number % 4)
+    assert later.flush(30) == 0
+    seen = set(_read(reader, 70, started=True))
+    assert seen == {b"%d" % number for number in range(20, 90)}
+    mark = reader.get_checkpoint_mark()
+    assert len(mark.offsets) == 4
+    reader.close()
+    channel.publish([b"%d" % number for number in range(90, 120)])
+    resumed = _reader(source, mark)
+    assert set(_read(resumed, 30)) == {b"%d" % number for number in range(90, 120)}
+    resumed.close()
+
+
 def _within(position: str, offsets: dict[str, int]) -> bool:
     key, _, offset = position.rpartition(":")
     return key in offsets and int(offset) >= offsets[key]
