@@ -163,7 +163,14 @@ def _submit(args: argparse.Namespace) -> int:
     from pipeline.flink.submit import FlinkPlan, submit
 
     settings = _settings(args)
-    plan = FlinkPlan(args.name, args.parallelism, args.bundle_millis, poll_seconds=args.poll_seconds)
+    plan = FlinkPlan(
+        args.name,
+        args.parallelism,
+        args.bundle_millis,
+        poll_seconds=args.poll_seconds,
+        metrics_port=args.metrics_port,
+        metrics_host=args.metrics_host,
+    )
     _say(f"starting job {plan.name}")
     job = submit(job_config(args, os.environ), settings, plan, tuple(args.given))
     _say_runs(job, settings)
@@ -233,7 +240,7 @@ def _config_of(job: FlinkJob) -> JobConfig:
 def _drain(args: argparse.Namespace) -> int:
     from pipeline.flink.submit import drain
 
-    drain(_settings(args), args.name)
+    print(drain(_settings(args), args.name).as_line())
     print(f"job {args.name} is drained; its tables are whole")
     return 0
 
@@ -293,7 +300,7 @@ def _watch(settings: ClusterSettings, name: str, asked: threading.Event) -> int:
         if told == "ended":
             return 1
     _say("draining")
-    drain(settings, name)
+    print(drain(settings, name).as_line())
     print(f"job {name} is drained; its tables are whole")
     return 0
 

@@ -105,7 +105,9 @@ def _run_endless(launch: Launch, args: argparse.Namespace) -> int:
 
         def watch(run: LiveRun) -> None:
             if args.metrics_port is not None:
-                running.enter_context(served_metrics(args.metrics_port, lambda: rendered(metrics_of(run))))
+                running.enter_context(
+                    served_metrics(args.metrics_port, lambda: rendered(metrics_of(run)), args.metrics_host)
+                )
 
         report = run_live(launch.config, launch.beam_options, run_id, watch)
     print_live_report(report, output_console())

@@ -276,6 +276,12 @@ def _add_following_flags(parser: argparse.ArgumentParser) -> None:
         help="with --streaming: Prometheus metrics at http://127.0.0.1:PORT/metrics (default: none)",
     )
     add(
+        "--metrics_host",
+        default="127.0.0.1",
+        metavar="HOST",
+        help="where they listen; in a container 0.0.0.0 (default: %(default)s, this machine)",
+    )
+    add(
         "--log_format",
         choices=("text", "json"),
         default="text",

@@ -21,7 +21,8 @@ from pipeline.connectors.registry import make_sink, make_source
 from pipeline.connectors.unbounded import pulled_source
 from pipeline.connectors.uris import parse_source
 from pipeline.connectors.write_to_sink import WriteToSinks
-from pipeline.endless import endless_tables, sorted_inputs
+from pipeline.endless import BOOKS, endless_tables, sorted_inputs
+from pipeline.flink.books import KeepBooks
 from pipeline.flink.reading import ReadByTimer
 from pipeline.flink.source import DRAIN, IDLE_BUNDLE_SECONDS, follow_on_cluster, progress_file
 from pipeline.inputs.finding import check_inputs
@@ -83,8 +84,9 @@ def build_flink(
         scoring = ScoreBeside(texts, TextModelHandler(serving))
     if spread:
         records = records | "SpreadRecords" >> beam.Reshuffle()
-    for name, tables in endless_tables(records, config, scoring).items():
-        tables | f"Write{name}" >> WriteStream(config.output, run_id)
+    for name, tables in endless_tables(records, config, scoring, KeepBooks(job_folder.absolute())).items():
+        if name != BOOKS:  # which the steward writes
+            tables | f"Write{name}" >> WriteStream(config.output, run_id)
         if config.sinks:
             tables | f"Send{name}" >> WriteToSinks(config.sinks, run_id)
 

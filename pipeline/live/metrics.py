@@ -1,4 +1,4 @@
-"""The metrics of an endless run in Prometheus' text format, over HTTP on this machine alone.
+"""The metrics of an endless run in Prometheus' text format, over HTTP; to this machine alone unless asked.
 
     curl http://127.0.0.1:PORT/metrics
 
@@ -25,7 +25,6 @@ from transforms.score_late import score_queue
 
 #: The label that a sample has its name by, where that is not its family's.
 NAME: Final = "__name__"
-_HOST: Final = "127.0.0.1"
 _TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -48,8 +47,8 @@ def metrics_of(run: LiveRun) -> Iterator[Metric]:
         "Records by what became of them; the account input is all of them.",
         [({"account": code}, count) for code, count in books],
     )
-    yield _one("livelist_lists_total", "counter", "Lists that were refreshed by this process.", state.lists)
-    yield _one("livelist_bundles_total", "counter", "Bundles that are done, restarts included.", state.bundle)
+    yield one("livelist_lists_total", "counter", "Lists that were refreshed by this process.", state.lists)
+    yield one("livelist_bundles_total", "counter", "Bundles that are done, restarts included.", state.bundle)
     fresh = state.freshness.recent_quantiles()
     places = ("0.5", "0.95", "0.99")
     yield Metric(
@@ -63,25 +62,25 @@ def metrics_of(run: LiveRun) -> Iterator[Metric]:
         "histogram",
         "From the time of an event to the list that takes it in: written, or found to show nothing new.",
         [
-            *_of_ages("behaviour", state.freshness.behaviour),
-            *_of_ages("words", state.freshness.words),
+            *of_ages("behaviour", state.freshness.behaviour),
+            *of_ages("words", state.freshness.words),
         ],
     )
-    yield _one("livelist_bundle_seconds_total", "counter", "Time in bundles.", state.busy_seconds)
-    yield _one("livelist_users", "gauge", "Users with a state.", len(store.states))
+    yield one("livelist_bundle_seconds_total", "counter", "Time in bundles.", state.busy_seconds)
+    yield one("livelist_users", "gauge", "Users with a state.", len(store.states))
     told = "What is kept of users and texts: states, lists that are held back, vectors."
-    yield _one("livelist_state_bytes", "gauge", told, store.kept_bytes())
-    yield _one("livelist_lists_held_back", "gauge", "Lists that show nothing new.", len(store.waiting))
-    yield _one("livelist_text_vectors", "gauge", "Texts whose vectors are kept.", len(store.vectors))
+    yield one("livelist_state_bytes", "gauge", told, store.kept_bytes())
+    yield one("livelist_lists_held_back", "gauge", "Lists that show nothing new.", len(store.waiting))
+    yield one("livelist_text_vectors", "gauge", "Texts whose vectors are kept.", len(store.vectors))
     yield from _of_lane(run)
     yield from _of_tables(run)
     yield from _of_sources(run)
     yield from _of_sinks(run)
-    yield _one("livelist_resident_bytes", "gauge", "Memory of this process.", resident_bytes())
-    yield _one("process_cpu_seconds_total", "counter", "Processor time of this process.", time.process_time())
+    yield one("livelist_resident_bytes", "gauge", "Memory of this process.", resident_bytes())
+    yield one("process_cpu_seconds_total", "counter", "Processor time of this process.", time.process_time())
 
 
-def _of_ages(feedback: str, ages: AgeHistogram) -> Iterator[tuple[dict[str, str], float]]:
+def of_ages(feedback: str, ages: AgeHistogram) -> Iterator[tuple[dict[str, str], float]]:
     """Samples of a histogram, which go by names of their own."""
     counts, told = ages.cumulative(), {"feedback": feedback}
     name = "livelist_event_freshness_seconds"
@@ -95,15 +94,15 @@ def _of_lane(run: LiveRun) -> Iterator[Metric]:
     if run.lane is None:
         return
     lane = run.lane
-    yield _one("livelist_texts_scored_total", "counter", "Texts that the encoder has read.", lane.texts)
-    yield _one("livelist_inference_seconds_total", "counter", "Time in the encoder.", lane.seconds)
-    yield _one(
+    yield one("livelist_texts_scored_total", "counter", "Texts that the encoder has read.", lane.texts)
+    yield one("livelist_inference_seconds_total", "counter", "Time in the encoder.", lane.seconds)
+    yield one(
         "livelist_texts_failed_total",
         "counter",
         "Texts without a score.",
         score_queue(run.run_id).failed,
     )
-    yield _one("livelist_text_lag_bytes", "gauge", "Log that waits for the encoder.", lane.bytes_behind())
+    yield one("livelist_text_lag_bytes", "gauge", "Log that waits for the encoder.", lane.bytes_behind())
 
 
 def _of_tables(run: LiveRun) -> Iterator[Metric]:
@@ -111,21 +110,19 @@ def _of_tables(run: LiveRun) -> Iterator[Metric]:
     version = "" if index is None else index.name
     yield Metric("livelist_index_info", "gauge", "The published item index.", [({"version": version}, 1)])
     if run.indexer is not None:
-        yield _one("livelist_index_rebuilds_total", "counter", "Indexes built.", run.indexer.rebuilds)
-        yield _one("livelist_index_failures_total", "counter", "Indexes not built.", run.indexer.failures)
+        yield one("livelist_index_rebuilds_total", "counter", "Indexes built.", run.indexer.rebuilds)
+        yield one("livelist_index_failures_total", "counter", "Indexes not built.", run.indexer.failures)
     if run.tables is not None:
-        yield _one("livelist_snapshots_total", "counter", "Tables published.", run.tables.snapshots)
-        yield _one(
-            "livelist_snapshot_failures_total", "counter", "Tables not published.", run.tables.failures
-        )
-        yield _one(
+        yield one("livelist_snapshots_total", "counter", "Tables published.", run.tables.snapshots)
+        yield one("livelist_snapshot_failures_total", "counter", "Tables not published.", run.tables.failures)
+        yield one(
             "livelist_checkpoint_seconds",
             "gauge",
             "Time that the last checkpoint took.",
             run.tables.checkpoint_seconds,
         )
     age = time.time() - run.state.snapshot_time if run.state.snapshot_time else float("nan")
-    yield _one("livelist_tables_age_seconds", "gauge", "Since the tables were published.", age)
+    yield one("livelist_tables_age_seconds", "gauge", "Since the tables were published.", age)
 
 
 def _of_sources(run: LiveRun) -> Iterator[Metric]:
@@ -167,7 +164,8 @@ def _of_sinks(run: LiveRun) -> Iterator[Metric]:
     )
 
 
-def _one(name: str, kind: str, about: str, value: float) -> Metric:
+def one(name: str, kind: str, about: str, value: float) -> Metric:
+    """A family of one sample."""
     return Metric(name, kind, about, [({}, value)])
 
 
@@ -198,7 +196,7 @@ def resident_bytes() -> int:
 
 
 @contextmanager
-def served_metrics(port: int, text: Callable[[], str]) -> Iterator[int]:
+def served_metrics(port: int, text: Callable[[], str], host: str = "127.0.0.1") -> Iterator[int]:
     """Serves `text()` at /metrics until the end; yields the port, which 0 leaves to the system.
 
     Raises UsageError where the port is taken.
@@ -218,10 +216,10 @@ def served_metrics(port: int, text: Callable[[], str]) -> Iterator[int]:
             """Requests are not logged."""
 
     try:
-        server = ThreadingHTTPServer((_HOST, port), Handler)
+        server = ThreadingHTTPServer((host, port), Handler)
     except OSError as error:
         why = error.strerror or error
-        raise UsageError(f"--metrics_port {port}: cannot listen on {_HOST}:{port}: {why}") from error
+        raise UsageError(f"--metrics_port {port}: cannot listen on {host}:{port}: {why}") from error
     thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
     thread.start()
     try:
