@@ -98,8 +98,8 @@ def test_the_parameters_are_the_flags_that_mean_something_there() -> None:
     assert told <= flags
     # Of a job in this process, or shown to everybody who sees the job; what is pulled makes it endless.
     assert flags - told == {
-        "-h", "--help", "--streaming", "--follow", "--run_for_seconds", "--metrics_port", "--log_format",
-        "--reindex_every_seconds", "--state_dir", "--rerank_at_drain", "--user_id_key",
+        "-h", "--help", "--streaming", "--follow", "--run_for_seconds", "--metrics_port", "--metrics_host",
+        "--log_format", "--reindex_every_seconds", "--state_dir", "--rerank_at_drain", "--user_id_key",
     }  # fmt: skip
 
 
