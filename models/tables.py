@@ -114,7 +114,12 @@ _LIST_VERSION: Final = (
     _column("event_time", _TIME, "newest feedback of the user behind the list"),
     _column("scored_time", _TIME, "wall clock, when the last text behind it was scored", null=True),
     _column("emitted_time", _TIME, "wall clock, when the list was made"),
-    _column("window_end", _TIME, "end of the window that refreshed it; null in a bounded run", null=True),
+    _column(
+        "window_end",
+        _TIME,
+        "end of the second of its newest feedback, in event time; null in a bounded run",
+        null=True,
+    ),
     _column("model_version", pa.string(), "encoder that scored the texts"),
     _column("index_version", pa.string(), "item index that ranked"),
     _column("trigger_event_ids", _STRINGS, "newest feedback behind this refresh"),

@@ -43,7 +43,6 @@ class JobConfig:
     trend_window_seconds: int = 86_400
     if_exists: IfExists = "replace"
     allowed_lateness_seconds: int | None = None  # None: the state's time to live
-    refresh_every_seconds: float = 1.0  # endless runs: at most one list a user in this time
     snapshot_every_seconds: float = 10.0  # endless runs: rewrite recommendations_latest/
     reindex_every_seconds: float = 60.0  # endless runs: learn the item index anew; 0: never
     state_dir: str | None = None  # endless runs: checkpoints and spools; None: <output>/.state
@@ -56,7 +55,7 @@ class JobConfig:
         if not self.output:
             raise ValueError("output: a folder is needed, got none")
         positive = ("k", "history_window_seconds", "trend_window_seconds")
-        for name in (*positive, "refresh_every_seconds", "snapshot_every_seconds"):
+        for name in (*positive, "snapshot_every_seconds"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.reindex_every_seconds < 0:

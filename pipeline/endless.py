@@ -47,7 +47,6 @@ def endless_tables(
         cleaned.events,
         score_feedback,
         recommender_config(config),
-        config.refresh_every_seconds,
         panes_of_bundles=True,
     )
     failed = made["dead_letters"] | "CountFailed" >> beam.Map(_count_dead_letter)

@@ -8,8 +8,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from apache_beam.options.pipeline_options import (
+    CrossLanguageOptions,
+    DirectOptions,
+    FlinkRunnerOptions,
+    JobServerOptions,
+    KafkaStreamsRunnerOptions,
     PipelineOptions,
+    PortableOptions,
+    PrismRunnerOptions,
+    SparkRunnerOptions,
     StandardOptions,
+    TestDataflowOptions,
+    TestOptions,
+    WorkerOptions,
     _BeamArgumentParser,
 )
 
@@ -21,6 +32,35 @@ from pipeline.flags.parsed import job_config
 
 #: One engine that is known, rather than the three that `DirectRunner` chooses among by itself.
 DEFAULT_RUNNER: Final = "FnApiRunner"
+
+#: Name without "Runner", in small letters -> full name. The tests' own one of Dataflow is none to submit by.
+_RUNNERS: Final = {
+    name.lower().removesuffix("runner"): name
+    for name in StandardOptions.KNOWN_RUNNER_NAMES
+    if name != "TestDataflowRunner"
+}
+#: Options of other engines and of workers elsewhere.
+_IDLE_OPTIONS: Final = (
+    CrossLanguageOptions,
+    DirectOptions,
+    FlinkRunnerOptions,
+    JobServerOptions,
+    KafkaStreamsRunnerOptions,
+    PortableOptions,
+    PrismRunnerOptions,
+    SparkRunnerOptions,
+    TestDataflowOptions,
+    TestOptions,
+    WorkerOptions,
+)
+#: Of classes that also hold options of file systems and of pickling: what is staged, and what is Dataflow's.
+_IDLE_NAMES: Final = frozenset({
+    "create_from_snapshot", "dataflow_endpoint", "dataflow_job_file", "dataflow_kms_key",
+    "dataflow_service_options", "enable_artifact_caching", "enable_hot_key_logging",
+    "enable_streaming_engine", "extra_packages", "files_to_stage", "flexrs_goal",
+    "number_of_worker_harness_threads", "prebuild_sdk_container_engine", "region", "requirements_file",
+    "sdk_location", "setup_file", "staging_location", "template_location", "transform_name_mapping", "update",
+})  # fmt: skip
 
 
 class RecommenderOptions(PipelineOptions):
@@ -36,7 +76,7 @@ class Launch(NamedTuple):
 
     config: JobConfig
     beam_options: PipelineOptions  # holds Beam's flags only, so that no key of ours is shown by a runner
-    runner: str
+    runner: str  # the full name, where it is one of Beam's
     notice: str  # what to say about the runner
 
 
@@ -54,10 +94,9 @@ def parse_launch(
         ours = argparse.ArgumentParser(add_help=False)
         add_job_flags(ours)
         refuse_unknown(unknown, [*flags_of(ours), *flags_of(parser)], prog)
-    runner = parsed.runner or DEFAULT_RUNNER
-    check_runner(runner)
-    given = [*rest] if parsed.runner else [*rest, f"--runner={runner}"]
-    return Launch(job_config(flags, environment), PipelineOptions(given), runner, runner_notice(runner))
+    runner = named_runner(parsed.runner or DEFAULT_RUNNER)
+    options = PipelineOptions([*rest, f"--runner={runner}"])  # the last one counts
+    return Launch(job_config(flags, environment), options, runner, runner_notice(runner))
 
 
 def beam_parser(prog: str) -> CommandParser:
@@ -68,15 +107,44 @@ def beam_parser(prog: str) -> CommandParser:
     return parser
 
 
-def check_runner(runner: str) -> None:
-    """Refuse a name that Beam does not know; a dotted one is somebody's own class. Raises UsageError."""
-    known = StandardOptions.KNOWN_RUNNER_NAMES
-    lower = {name.lower() for name in known}
-    if "." in runner or {runner.lower(), f"{runner.lower()}runner"} & lower:
-        return
-    near = difflib.get_close_matches(runner, known, 3, 0.4)
-    expected = f"did you mean {' or '.join(near)}?" if near else f"expected one of {', '.join(known)}"
-    raise UsageError(f"--runner: Beam knows no {runner!r}; {expected}")
+def named_runner(given: str) -> str:
+    """The full name of the runner, whatever its case, with or without "Runner" or Beam's own module.
+
+    A name with another module is somebody's own class, and stays. Raises UsageError with the nearest name.
+    """
+    short = given.rpartition(".")[2] if given.startswith("apache_beam.") else given
+    found = _RUNNERS.get(_stem(short))
+    if found or "." in given:
+        return found or given
+    near = difflib.get_close_matches(_stem(given), _RUNNERS, 1, 0.5)
+    expected = (
+        f"did you mean {_RUNNERS[near[0]]}?" if near else f"expected one of {', '.join(_RUNNERS.values())}"
+    )
+    raise UsageError(f"--runner: there is no {given!r}; {expected}")
+
+
+def _stem(runner: str) -> str:
+    return runner.lower().removesuffix("runner")
+
+
+def refuse_idle_options(rest: Sequence[str]) -> None:
+    """Raises UsageError for an option of Beam's that an endless run in this process has no use for.
+
+    Some do worse than nothing there: with several workers the engine ends after the first bundle.
+    """
+    for options in beam_option_classes():
+        parser = _EveryOption("livelist run")
+        options._add_argparse_args(parser)
+        flags = {action.dest: action.option_strings[0] for action in parser._actions}
+        for action in parser._actions:
+            action.default = argparse.SUPPRESS
+        for name in vars(parser.parse_known_args(list(rest))[0]):
+            if options in _IDLE_OPTIONS or name in _IDLE_NAMES:
+                raise UsageError(
+                    f"{flags[name]} is of no use in an endless run in this process, which keeps its states "
+                    "here and runs one bundle at a time; leave it out, or run on Flink, which has workers: "
+                    "livelist flink up"
+                )
 
 
 def beam_option_classes() -> Iterator[type[PipelineOptions]]:

@@ -28,6 +28,7 @@ from pipeline.cluster.checks import Check
 from pipeline.config import JobConfig
 from pipeline.connectors.uris import redacted
 from pipeline.endless import sorted_inputs
+from pipeline.flags.engines import Engine, changed_fields, refuse_meaningless
 from pipeline.flink.books import close_books
 from pipeline.flink.job import build_flink, check_flink
 from pipeline.flink.source import DRAIN
@@ -48,9 +49,7 @@ def check_prism(config: JobConfig) -> None:
             f"--input {redacted(pulled[0])}: Prism's states end with it, and what it has acknowledged would "
             "be lost; leave --runner out"
         )
-    for flag, given in {"--state_dir": config.state_dir, "--rerank_at_drain": config.rerank_at_drain}.items():
-        if given:
-            raise UsageError(f"{flag}: Prism keeps nothing for a restart; leave --runner out")
+    refuse_meaningless(changed_fields(config), Engine.PRISM)
     check_flink(config)
 
 

@@ -98,8 +98,9 @@ class UpdateUserState(beam.PTransform):
     of EventCopy) that a pane added to what counts; `quarantine` are DeadLetter; `accounting`
     are (code, count); `newest` are the newest accepted event times of bundles, in
     microseconds. `refresh_every_seconds` is the event-time window whose panes refresh
-    a list in streaming; None groups a bounded run as a whole. On an engine that does not keep
-    time (see `keep_in`) the panes are the bundles, and no state expires.
+    a list in streaming; None groups a bounded run as a whole. With `keep_in` or
+    `panes_of_bundles`, as in every engine's endless job, the panes are the bundles, and the window
+    only says which end of one they are told with; with `keep_in` no state expires.
     """
 
     state: StateConfig

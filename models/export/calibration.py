@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from models.export.checkpoint import Bert, Floats, Layer, Linear, Norm
-from models.export.graph import LayerScales, StaticScale, quantize_columns
+from models.export.graph import LayerScales, StaticScale, early_biases, quantize_columns
 
 SMOOTHING = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8)
 ERROR_TOKENS = 2500  # on which the errors are compared; the ranges hold every token
@@ -65,6 +65,7 @@ def run_reference(bert: Bert, ids: Sequence[int]) -> Iterator[tuple[Floats, Laye
 
 def choose_scales(bert: Bert, texts: Sequence[Sequence[int]]) -> tuple[LayerScales, ...]:
     """Static scales for every layer, from the token ids of calibration texts."""
+    bert = early_biases(bert)
     runs = [[inputs for _, inputs in run_reference(bert, ids)] for ids in texts]
     return tuple(
         LayerScales(

@@ -13,7 +13,7 @@ from models.export.trained import MAX_LENGTH, ExportPlan, Quantize, export_model
 from models.training.checkpoint import HEADS_CONFIG_NAME, HeadNotes, load_checkpoint
 from models.training.job import taught_languages
 from models.training.network import Base, FeedbackModel, load_base
-from models.training.reading import read_data
+from models.training.reading import read_data, usable_text
 from models.training.request import TrainingData, read_request, read_training_data
 from models.training.run_folder import CONFIG_NAME
 from models.training.tasks import LabelledTexts
@@ -72,7 +72,7 @@ def _run_data(folder: Path) -> TrainingData | None:
 def _texts(request: ExportRequest, data: TrainingData | None) -> Sequence[str]:
     if request.data:
         examples, _ = read_data(request.data, request.columns)
-        return [str(example.values["text"]) for example in examples if "text" in example.values]
+        return [text for example in examples if (text := usable_text(example)) is not None]
     if data is None:
         raise InputError(
             f"{request.model}: no data of a run is there to choose scales and to check with; give texts like "

@@ -24,13 +24,15 @@ from typing import Final
 
 from models.errors import DeploymentError
 
-#: What the `train` extra brings, that a run cannot do without.
+#: What the `train` extra brings, that neither a run nor an export can do without.
 PACKAGES: Final = ("torch", "transformers", "safetensors", "onnx")
+#: What else a run needs, for its curves.
+CURVES: Final = ("matplotlib", "tensorboard")
 
 
-def require_packages() -> None:
-    """Raises DeploymentError when the `train` extra is not installed; imports nothing."""
-    missing = [name for name in PACKAGES if find_spec(name) is None]
+def require_packages(*more: str) -> None:
+    """Raises DeploymentError when one of `PACKAGES`, or of these, is not installed; imports nothing."""
+    missing = [name for name in (*PACKAGES, *more) if find_spec(name) is None]
     if missing:
         raise DeploymentError(
             f"training needs {', '.join(missing)}: pip install 'livelist[train]', or make install-all"

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 from models.errors import DeploymentError
 from models.training.evaluation import MAIN_FIGURE
+from models.training.run_folder import HISTORY_NAME, write_history
+from models.training.tasks import Task
 
 Points = list[tuple[int, float]]
 COLOURS: Final = ("#3366cc", "#dc3912", "#109618", "#990099", "#ff9900", "#0099c6", "#dd4477", "#66aa00")
@@ -88,6 +90,22 @@ class WandbWatcher:
         """Ends the run."""
         if self._opened is not None:
             self._opened.finish()
+
+
+def write_curves(folder: Path, tasks: Sequence[Task], history: Sequence[Mapping[str, object]]) -> None:
+    """A run's history.jsonl, curves.html and curves.png; none of them where nothing was trained.
+
+    Raises DeploymentError when matplotlib is not installed.
+    """
+    if not history:
+        return
+    write_history(folder / HISTORY_NAME, history)
+    charts = {
+        "loss": loss_curves(history),
+        "validation": score_curves(history, {task.name: task.kind for task in tasks}),
+    }
+    write_html(folder / "curves.html", folder.name, charts)
+    write_png(folder / "curves.png", charts)
 
 
 def loss_curves(history: Sequence[Mapping[str, object]]) -> dict[str, Points]:

@@ -7,9 +7,9 @@ vary most, and starts from the teacher's matrices seen through the same.
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -20,10 +20,11 @@ from models.errors import InputError
 from models.training import run_folder
 from models.training.batches import Batch, Collator
 from models.training.checkpoint import load_checkpoint, save_checkpoint
-from models.training.curves import loss_curves, write_html
+from models.training.curves import write_curves
 from models.training.device import default_device
 from models.training.evaluation import Figures, evaluate, predict_texts, rounded
 from models.training.job import calibrate, encode_data
+from models.training.losses import embedding_terms
 from models.training.network import FeedbackModel, Output
 from models.training.prune import encoder_layers, keep_layers
 from models.training.quality import EmbeddingQuality, compare_embeddings
@@ -36,7 +37,10 @@ DIRECTION_TEXTS = 256
 
 @dataclass(frozen=True, slots=True)
 class DistilRequest:
-    """`training.base` is the teacher's run. Zeros keep the teacher's size."""
+    """`training.base` is the teacher's run; its settings hold the student's embedding to the teacher's.
+
+    Zeros keep the teacher's size.
+    """
 
     training: TrainingRequest
     layers: int = 0
@@ -46,8 +50,11 @@ class DistilRequest:
     states_weight: float = 1.0  # of the hidden states' distance
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0:
+        if not 0 < self.temperature < math.inf:
             raise InputError(f"temperature: expected a number above 0, got {self.temperature:g}")
+        for name in ("teacher_weight", "states_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"{name}: expected a number of at least 0, got {getattr(self, name):g}")
         if not self.layers and not self.hidden:
             raise InputError("give the student's size: --layers, --hidden, or both")
 
@@ -64,10 +71,10 @@ class Distilled:
 
 def distil(request: DistilRequest, folder: Path, watchers: Sequence[Watcher] = ()) -> Distilled:
     """Trains the student in `folder`, a run like any other. Raises InputError for a size that cannot be."""
-    opened = reopen_run(
-        request.training, folder, "distil", {"layers": request.layers, "hidden": request.hidden}
-    )
+    chosen = {name: value for name, value in asdict(request).items() if name != "training"}
+    opened = reopen_run(request.training, folder, "distil", chosen)
     base, asked = opened.base, opened.request
+    # What the embedding is held to comes with each batch from the teacher, seen in the student's width.
     plain = replace(asked.settings, hold_embedding=0.0, contrast_embedding=0.0)
     data = encode_data(replace(asked, settings=plain), base, opened.data)
     teacher = opened.model.to(default_device()).eval()
@@ -75,14 +82,14 @@ def distil(request: DistilRequest, folder: Path, watchers: Sequence[Watcher] = (
     student = make_student(request.training.base, directions, request.layers)
     loss = TeacherLoss(teacher, student.tasks, directions, request)
     trainer = Trainer(
-        student, data.train, data.validation, plain, folder,
-        watchers, extra_loss=loss,
+        student, data.train, data.validation, asked.settings, folder,
+        watchers, extra_loss=loss, mask_id=base.mask_id(),
     )  # fmt: skip
     result = trainer.run()
     figures = _compare(teacher, student, data.validation, directions)
     notes = replace(calibrate(student, data.validation, data.train.texts), name=folder.name)
     save_checkpoint(folder / "checkpoint", student, replace(base, encoder=student.encoder), notes)
-    write_html(folder / "curves.html", folder.name, {"loss": loss_curves(result.history)})
+    write_curves(folder, student.tasks, result.history)
     _write_figures(folder, student, figures)
     trainer.forget_state()
     return figures
@@ -93,9 +100,7 @@ def _write_figures(folder: Path, student: FeedbackModel, figures: Distilled) -> 
         "student": figures.student, "teacher": figures.teacher,
         "embedding": figures.embedding.figures(), "parameters": figures.parameters,
     }  # fmt: skip
-    config = json.loads((folder / run_folder.CONFIG_NAME).read_text(encoding="utf-8"))
-    card = run_folder.model_card(folder.name, config, student.tasks, metrics)
-    (folder / run_folder.CARD_NAME).write_text(card, encoding="utf-8")
+    run_folder.write_card(folder, student.tasks, metrics)
     run_folder.write_json(folder / run_folder.METRICS_NAME, metrics)
 
 
@@ -242,7 +247,7 @@ class TeacherLoss:
         return {
             "teacher": self._request.teacher_weight * soft,
             "states": self._request.states_weight * states,
-            "embedding": self._embedding(output, wanted),
+            **embedding_terms(output.pooled, self._seen(wanted.pooled), self._request.training.settings),
         }
 
     def _soft(self, task: Task, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
@@ -264,10 +269,6 @@ class TeacherLoss:
             for a, b in pairs
         ]
         return torch.stack(losses).mean()
-
-    def _embedding(self, output: Output, wanted: Output) -> torch.Tensor:
-        target = functional.normalize(self._seen(wanted.pooled), dim=-1)
-        return 2 * (1 - (functional.normalize(output.pooled.float(), dim=-1) * target).sum(dim=-1)).mean()
 
     def _seen(self, states: torch.Tensor) -> torch.Tensor:
         states = states.float().clone()

@@ -15,7 +15,7 @@ from models.errors import DeploymentError, InputError
 from models.training import run_folder
 from models.training.augment import exchange_synonyms, read_synonyms
 from models.training.checkpoint import HeadNotes, load_checkpoint, save_checkpoint
-from models.training.curves import loss_curves, score_curves, write_html, write_png
+from models.training.curves import write_curves
 from models.training.evaluation import (
     Figures,
     evaluate,
@@ -30,7 +30,7 @@ from models.training.labels import fold_of
 from models.training.network import Base, FeedbackModel, embed_texts, load_base
 from models.training.optimise import merge_lora
 from models.training.quality import EmbeddingQuality, compare_embeddings
-from models.training.reading import read_data
+from models.training.reading import read_data, usable_text
 from models.training.request import (
     LEAST_VALIDATION,
     TrainingData,
@@ -38,11 +38,10 @@ from models.training.request import (
     claim_folder,
     describe_data,
     read_training_data,
-    run_config,
 )
 from models.training.selection import most_worth_labelling, pseudo_label
 from models.training.tasks import INTENT, Floats, LabelledTexts, Task, concatenate
-from models.training.trainer import Trainer, TrainingResult, Watcher
+from models.training.trainer import Later, Trainer, TrainingResult, Watcher
 
 TO_LABEL_NAME = "to_label.jsonl"
 LANGUAGE_SHARE = 0.02  # of the texts, for a language to count as taught
@@ -84,7 +83,7 @@ def train(
     }  # fmt: skip
     if folds:
         metrics["cross_validation"] = _summarise(folds)
-    _write(folder, request, data, model, base, notes, metrics, result)
+    _write(folder, model, base, notes, metrics, result)
     return Trained(metrics, embedding)
 
 
@@ -127,9 +126,25 @@ def _fit(
     model: FeedbackModel, base: Base, data: TrainingData, request: TrainingRequest, folder: Path,
     watchers: Sequence[Watcher],
 ) -> TrainingResult:  # fmt: skip
-    mask = base.mask_id() if request.settings.edits else None
-    trainer = Trainer(model, data.train, data.validation, request.settings, folder, watchers, mask_id=mask)
+    trainer = Trainer(
+        model, data.train, data.validation, request.settings, folder, watchers, mask_id=base.mask_id()
+    )
     return trainer.run()
+
+
+def _fit_further(
+    model: FeedbackModel, base: Base, data: TrainingData, request: TrainingRequest, folder: Path,
+    watchers: Sequence[Watcher], first: TrainingResult,
+) -> TrainingResult:  # fmt: skip
+    """As `_fit`, told as the continuation of a first fit: its steps are counted after that one's."""
+    result = _fit(model, base, data, request, folder, [Later(each, first.steps) for each in watchers])
+    history = [{**entry, "step": first.steps + int(str(entry["step"]))} for entry in result.history]
+    return replace(
+        result,
+        steps=first.steps + result.steps,
+        best_step=first.steps + result.best_step,
+        history=[*first.history, *history],
+    )
 
 
 def calibrate(model: FeedbackModel, validation: LabelledTexts, texts: Sequence[str]) -> HeadNotes:
@@ -174,7 +189,7 @@ def _use_unlabelled(
     """Trains on with the texts the model is sure of, then writes those it doubts most."""
     rows, _ = read_data(request.unlabelled, {k: v for k, v in request.columns.items() if k == "text"})
     known = set(data.train.texts) | set(data.validation.texts)
-    texts = [str(row.values["text"]) for row in rows if str(row.values.get("text", "")).strip()]
+    texts = [text for row in rows if (text := usable_text(row)) is not None]
     texts = [text for text in dict.fromkeys(texts) if text not in known]
     if not texts:
         raise InputError(f"{', '.join(request.unlabelled)}: no text that is not in the data already")
@@ -193,7 +208,7 @@ def _use_unlabelled(
                     embed_texts(load_base(request.base), sure.texts, request.settings.max_length)
                 )
             more = replace(data, train=concatenate([data.train, sure]))
-            result = _fit(model, base, more, request, folder / "pseudo_labels", watchers)
+            result = _fit_further(model, base, more, request, folder / "pseudo_labels", watchers, result)
             notes = calibrate(model, data.validation, data.train.texts)
     if request.ask:
         chosen = most_worth_labelling(
@@ -256,21 +271,14 @@ def _summarise(folds: Sequence[Mapping[str, float]]) -> dict[str, object]:
 
 
 def _write(
-    folder: Path, request: TrainingRequest, data: TrainingData, model: FeedbackModel, base: Base,
-    notes: HeadNotes, metrics: Mapping[str, object], result: TrainingResult,
+    folder: Path, model: FeedbackModel, base: Base, notes: HeadNotes, metrics: Mapping[str, object],
+    result: TrainingResult,
 ) -> None:  # fmt: skip
     """Everything that stays; metrics.json last, because it says that the run is finished."""
     named = replace(notes, name=folder.name)
     save_checkpoint(folder / "checkpoint", model, base, named)
-    run_folder.write_history(folder / run_folder.HISTORY_NAME, result.history)
-    charts = {
-        "loss": loss_curves(result.history),
-        "validation": score_curves(result.history, {task.name: task.kind for task in model.tasks}),
-    }
-    write_html(folder / "curves.html", folder.name, charts)
-    write_png(folder / "curves.png", charts)
-    card = run_folder.model_card(folder.name, run_config(request, data), model.tasks, metrics)
-    (folder / run_folder.CARD_NAME).write_text(card, encoding="utf-8")
+    write_curves(folder, model.tasks, result.history)
+    run_folder.write_card(folder, model.tasks, metrics)
     run_folder.write_json(folder / run_folder.METRICS_NAME, metrics)
     _remove_state(folder / "pseudo_labels")
     (folder / "training_state.pt").unlink(missing_ok=True)

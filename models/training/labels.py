@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from models.errors import InputError
-from models.training.reading import Example
+from models.training.reading import Example, is_broken, usable_text
 from models.training.tasks import INTENSITY, INTENT, SENTIMENT, TOPICS, Floats, LabelledTexts, Task, one_hot
 
 RATING: Final = "rating"
@@ -43,13 +43,15 @@ class LabelRules:
 
     def __post_init__(self) -> None:
         low, high = self.rating_scale
-        if not low < high:
+        if not -math.inf < low < high < math.inf:
             raise InputError(f"rating scale: expected the lowest below the highest, got {low:g}:{high:g}")
         if self.sentiment_classes not in SENTIMENTS:
             raise InputError(f"sentiment classes: expected 2 to 5, got {self.sentiment_classes}")
         unknown = [task for task in (*self.tasks, *self.labels) if task not in TASKS]
         if unknown:
             raise InputError(f"there is no task {unknown[0]!r}; the tasks are {', '.join(TASKS)}")
+        if SENTIMENT in self.labels:
+            require_sentiments(self.labels[SENTIMENT])
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +70,13 @@ def label_examples(examples: Sequence[Example], rules: LabelRules) -> Labelled:
     Raises InputError when there is no text or nothing to learn, a rating is outside its scale, or a task
     has one class only.
     """
-    rows = [example for example in examples if isinstance(example.values.get("text"), str)]
-    rows = [example for example in rows if str(example.values["text"]).strip()]
+    rows = [example for example in examples if usable_text(example) is not None]
+    notes = _unusable(examples)
     if len(rows) < LEAST_TEXTS:
-        raise InputError(f"expected {LEAST_TEXTS} texts or more, got {len(rows)} among {len(examples)} rows")
-    notes = [f"{len(examples) - len(rows):,} rows without a text"] if len(rows) < len(examples) else []
+        told = f" ({', '.join(notes)})" if notes else ""
+        raise InputError(
+            f"expected {LEAST_TEXTS} texts or more, got {len(rows)} among {len(examples)} rows{told}"
+        )
     ratings = _ratings(rows, rules.rating_scale, notes)
     found = {
         name: made
@@ -92,6 +96,14 @@ def label_examples(examples: Sequence[Example], rules: LabelRules) -> Labelled:
     )
     splits = tuple(_split(example) for example in rows)
     return Labelled(tuple(task for task, _ in found.values()), texts, splits, tuple(notes))
+
+
+def _unusable(examples: Sequence[Example]) -> list[str]:
+    """How many rows have no text that can be learnt from, by the reason."""
+    unusable = [example.values.get("text") for example in examples if usable_text(example) is None]
+    broken = sum(isinstance(text, str) and is_broken(text) for text in unusable)
+    reasons = {"rows without a text": len(unusable) - broken, "texts with half of a surrogate pair": broken}
+    return [f"{count:,} {reason}" for reason, count in reasons.items() if count]
 
 
 Made = tuple[Task, Floats]
@@ -142,13 +154,15 @@ def _make_sentiment(rows: Sequence[Example], ratings: Floats, rules: LabelRules)
     values = [_label(example.values.get(SENTIMENT)) for example in rows]
     if any(values):
         names = rules.labels.get(SENTIMENT) or order_sentiments({value for value in values if value})
-        return _classes(SENTIMENT, values, names, _sentiment_names(names))
+        made = _classes(SENTIMENT, values, names, _sentiment_names(names))
+        require_sentiments(names)  # last: that there is one class only is the plainer fault
+        return made
     if np.isnan(ratings).all():
         return None
     names = rules.labels.get(SENTIMENT) or SENTIMENTS[rules.sentiment_classes]
     classes = [rating_class(float(rating), len(names)) for rating in ratings]
     _refuse_one_class(SENTIMENT, Counter(names[c] for c in classes if c is not None))
-    return Task(SENTIMENT, "classes", names), one_hot(classes, len(names))
+    return Task(SENTIMENT, "classes", _sentiment_names(names)), one_hot(classes, len(names))
 
 
 def rating_class(rating: float, classes: int) -> int | None:
@@ -179,6 +193,39 @@ def order_sentiments(labels: set[str]) -> tuple[str, ...]:
         f"sentiment labels {sorted(labels)[:6]} have no order that is known here: name them from worst to "
         "best in --labels, or use numbers"
     )
+
+
+def require_sentiments(labels: Sequence[str]) -> None:
+    """Raises InputError unless there are 2 to 5 labels, and the well-known words are where they are read.
+
+    Of the classes the first half is served as negative, the last half as positive, and one in the middle as
+    neutral. Other words are taken as they come, worst first.
+    """
+    if not 2 <= len(labels) <= MOST_SENTIMENTS:
+        raise InputError(
+            f"sentiment has {len(labels)} classes, expected 2 to {MOST_SENTIMENTS}; call them intent?"
+        )
+    scale = SENTIMENTS[MOST_SENTIMENTS]
+    given = {label.lower(): label for label in labels}
+    known = [word for word in scale if word in given]
+    in_order = known == [label.lower() for label in labels if label.lower() in scale]
+    if in_order and all(
+        _side(place, len(labels)) == _side(scale.index(label.lower()), len(scale))
+        for place, label in enumerate(labels)
+        if label.lower() in scale
+    ):
+        return
+    whole = next((names for names in SENTIMENTS.values() if given.keys() <= set(names)), scale)
+    raise InputError(
+        "sentiment: expected labels from worst to best, as many negative as positive, with neutral in the "
+        f"middle; got {list(labels)}: write {json.dumps([given.get(name, name) for name in whole])} in "
+        "--labels, where a label that no text has is no fault, or rename the data's"
+    )
+
+
+def _side(place: int, count: int) -> int:
+    """-1 for a class below the middle of `count` classes, 0 for the middle one, 1 above."""
+    return (2 * place + 1 > count) - (2 * place + 1 < count)
 
 
 def _sentiment_names(labels: Sequence[str]) -> tuple[str, ...]:
@@ -264,10 +311,6 @@ def _classes(name: str, values: Sequence[str | None], names: Sequence[str], show
     counts = Counter(value for value in values if value)
     _refuse_unknown(name, set(counts), names)
     _refuse_one_class(name, counts)
-    if name == SENTIMENT and len(names) > MOST_SENTIMENTS:
-        raise InputError(
-            f"sentiment has {len(names)} classes, expected 2 to {MOST_SENTIMENTS}; call them intent?"
-        )
     place = {label: column for column, label in enumerate(names)}
     rows = one_hot([None if value is None else place[value] for value in values], len(names))
     return Task(name, "classes", tuple(shown)), rows
@@ -328,7 +371,7 @@ def read_label_file(path: Path) -> dict[str, tuple[str, ...]]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"cannot read the labels {path}: {error}") from None
     named = isinstance(content, dict) and all(
         task in TASKS and isinstance(names, list) and all(isinstance(n, str) and n for n in names)

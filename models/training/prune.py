@@ -6,10 +6,9 @@ it; the int8 export leaves them out.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +20,16 @@ from models.errors import DeploymentError, InputError
 from models.training import run_folder
 from models.training.batches import Collator
 from models.training.checkpoint import HeadNotes, save_checkpoint
+from models.training.curves import write_curves
 from models.training.evaluation import Figures, evaluate, overall_score, predict_texts, rounded
 from models.training.job import Report, calibrate, encode_data
 from models.training.losses import task_losses, total_loss
 from models.training.network import Base, FeedbackModel
+from models.training.quality import EmbeddingQuality, compare_embeddings
 from models.training.request import TrainingRequest, reopen_run
 from models.training.settings import Settings
 from models.training.tasks import LabelledTexts
-from models.training.trainer import Trainer, Watcher
+from models.training.trainer import STATE_NAME, Trainer, Watcher
 
 IMPORTANCE_TEXTS = 512
 SCORED_TEXTS = 1000
@@ -48,15 +49,18 @@ class PruneRequest:
             raise InputError("give either the number of layers to keep, or the share of heads to take out")
         if not 0 <= self.heads < 1:
             raise InputError(f"heads: expected a share in (0, 1), got {self.heads:g}")
+        if self.recover_steps < 0:
+            raise InputError(f"recover_steps: expected 0 or more, got {self.recover_steps}")
 
 
 @dataclass(slots=True)
 class Pruned:
-    """The figures on the validation texts before, after, and after recovery."""
+    """The figures on the validation texts before, after, and after recovery; the embedding at both ends."""
 
     removed: list[str]
     before: Figures
     after: Figures
+    embedding: EmbeddingQuality
     recovered: Figures = field(default_factory=dict)
 
 
@@ -64,25 +68,30 @@ def prune(
     request: PruneRequest, folder: Path, watchers: Sequence[Watcher] = (), report: Report = print
 ) -> Pruned:
     """Writes the smaller model to `folder` as a run. Raises InputError when nothing can be taken out."""
-    opened = reopen_run(request.training, folder, "prune", {"layers": request.layers, "heads": request.heads})
+    chosen = {name: value for name, value in asdict(request).items() if name != "training"}
+    opened = reopen_run(request.training, folder, "prune", chosen)
     model, base, asked = opened.model, opened.base, opened.request
     held = asked.settings.hold_embedding if request.recover_steps else 0.0
     training = replace(asked, settings=replace(asked.settings, mode="full", hold_embedding=held))
     data = encode_data(training, base, opened.data)
-    before = _figures(model, data.validation)
+    before, whole = _figures(model, data.validation), predict_texts(model, data.validation).embeddings
     if request.layers:
         removed = prune_layers(model, data.validation, request.layers, report)
     else:
         removed = prune_heads(model, data.train, request.heads)
-    result = Pruned(removed, before, _figures(model, data.validation))
+    after, recovered = _figures(model, data.validation), Figures()
     if request.recover_steps:
         settings = replace(training.settings, max_steps=request.recover_steps)
-        trainer = Trainer(model, data.train, data.validation, settings, folder, watchers)
+        trainer = Trainer(
+            model, data.train, data.validation, settings, folder, watchers, mask_id=base.mask_id()
+        )
         if request.heads:
             _keep_heads_empty(model)
-        trainer.run()
-        trainer.forget_state()
-        result.recovered = _figures(model, data.validation)
+        write_curves(folder, model.tasks, trainer.run().history)
+        recovered = _figures(model, data.validation)
+    left = predict_texts(model, data.validation).embeddings
+    embedding = compare_embeddings(whole, left, data.validation)
+    result = Pruned(removed, before, after, embedding, recovered)
     notes = calibrate(model, data.validation, data.train.texts)
     _write(folder, model, base, notes, result)
     return result
@@ -90,14 +99,14 @@ def prune(
 
 def _write(folder: Path, model: FeedbackModel, base: Base, notes: HeadNotes, result: Pruned) -> None:
     save_checkpoint(folder / "checkpoint", model, base, replace(notes, name=folder.name))
+    embedding = result.embedding.figures()
     metrics: dict[str, object] = {
         "removed": result.removed, "before": result.before, "after": result.after,
-        "recovered": result.recovered,
+        "recovered": result.recovered, "embedding": embedding,
     }  # fmt: skip
-    config = json.loads((folder / run_folder.CONFIG_NAME).read_text(encoding="utf-8"))
-    card = run_folder.model_card(folder.name, config, model.tasks, result.recovered or result.after)
-    (folder / run_folder.CARD_NAME).write_text(card, encoding="utf-8")
+    run_folder.write_card(folder, model.tasks, {**(result.recovered or result.after), "embedding": embedding})
     run_folder.write_json(folder / run_folder.METRICS_NAME, metrics)
+    (folder / STATE_NAME).unlink(missing_ok=True)
 
 
 def _figures(model: FeedbackModel, texts: LabelledTexts) -> Figures:

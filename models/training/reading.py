@@ -24,7 +24,7 @@ NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "rating": ("rating", "stars", "overall", "Rating", "star_rating"),
     "intensity": ("intensity",),
     "topics": ("topics", "topic"),
-    "intent": ("intent", "category"),
+    "intent": ("intent",),
     "split": ("split", "fold"),
 }
 _CSV_FIELD_BYTES: Final = 16 << 20
@@ -70,6 +70,21 @@ def read_data(
         examples += _examples(path, rows, found)
         files.append(DataFile(str(path), file_hash(path), len(rows), found))
     return examples, files
+
+
+def usable_text(example: Example) -> str | None:
+    """The row's text; None without words, or with half of a surrogate pair, which no tokenizer takes."""
+    text = example.values.get("text")
+    return text if isinstance(text, str) and text.strip() and not is_broken(text) else None
+
+
+def is_broken(text: str) -> bool:
+    """Whether a text holds half of a surrogate pair, as JSON may."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def find_files(paths: Iterable[str | Path]) -> list[Path]:
@@ -159,7 +174,7 @@ def _json_rows(text: IO[str], place: str) -> Iterator[Row]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{place} line {number}: expected one JSON object a line: {error}") from None
         if not isinstance(row, dict):
             raise InputError(f"{place} line {number}: expected a JSON object, got {type(row).__name__}")

@@ -15,7 +15,7 @@ from models.training import run_folder
 from models.training.checkpoint import load_checkpoint
 from models.training.labels import Labelled, LabelRules, in_share, label_examples
 from models.training.network import Base, FeedbackModel
-from models.training.reading import DataFile, read_data
+from models.training.reading import DataFile, file_hash, find_files, read_data
 from models.training.settings import Settings
 from models.training.tasks import INTENT, SENTIMENT, TOPICS, LabelledTexts, Task
 
@@ -51,6 +51,8 @@ class TrainingRequest:
             raise InputError("pseudo-labels and texts to label need --unlabelled FILE")
         if not 0 <= self.pseudo_gate < 1:
             raise InputError(f"pseudo-label gate: expected a confidence in [0, 1), got {self.pseudo_gate:g}")
+        if self.ask < 0:
+            raise InputError(f"texts to label: expected 1 or more, or 0 for none, got {self.ask}")
 
 
 @dataclass(slots=True)
@@ -119,7 +121,7 @@ def claim_folder(
     """
     if (folder / run_folder.METRICS_NAME).is_file():
         raise OutputError(f"{folder} holds a finished run; choose another folder, or delete it")
-    config = {**run_config(request, data), "command": command, **(more or {})}
+    config = {**_run_config(request, data), "command": command, **(more or {})}
     path = folder / run_folder.CONFIG_NAME
     if path.is_file():
         old = json.loads(path.read_text(encoding="utf-8"))
@@ -135,17 +137,25 @@ def claim_folder(
     run_folder.write_json(path, config)
 
 
-def run_config(request: TrainingRequest, data: TrainingData) -> dict[str, object]:
+def _run_config(request: TrainingRequest, data: TrainingData) -> dict[str, object]:
+    """What a run's config.json holds."""
     return {
         "command": "train",
         "base": request.base,
         "arguments": asdict(request),
         "data": [asdict(file) for file in data.files],
+        "unlabelled": _hashes(request.unlabelled),
+        "synonyms": _hashes((request.synonyms,) if request.synonyms else ()),
         "notes": list(data.notes),
         "texts": {"train": len(data.train), "validation": len(data.validation)},
         "tasks": [asdict(task) for task in data.tasks],
         "libraries": run_folder.library_versions(),
     }
+
+
+def _hashes(paths: Sequence[str]) -> list[dict[str, str]]:
+    """Files that are read later in a run, as they are at its start. Raises InputError for a missing one."""
+    return [{"path": str(path), "sha256": file_hash(path)} for path in (find_files(paths) if paths else ())]
 
 
 def read_request(folder: Path) -> TrainingRequest:

@@ -50,6 +50,12 @@ def write_history(path: Path, history: Sequence[Mapping[str, object]]) -> None:
     path.write_text("".join(json.dumps(entry) + "\n" for entry in history), encoding="utf-8")
 
 
+def write_card(folder: Path, tasks: Sequence[Task], metrics: Mapping[str, object]) -> None:
+    """The README.md of the run in a folder, which has its config.json already."""
+    config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+    (folder / CARD_NAME).write_text(model_card(folder.name, config, tasks, metrics), encoding="utf-8")
+
+
 def model_card(
     name: str, config: Mapping[str, object], tasks: Sequence[Task], metrics: Mapping[str, object]
 ) -> str:
@@ -102,4 +108,5 @@ def _use() -> Iterator[str]:
     yield "    livelist export --model THIS_FOLDER --quantize int8 --output ARTEFACT"
     yield '    livelist score --model ARTEFACT "The zipper broke after a day."'
     yield ""
-    yield "`config.json` holds seeds, settings, data hashes and library versions, `curves.html` the curves."
+    yield "`config.json` holds seeds, settings, data hashes and library versions."
+    yield "`curves.html` holds the curves, where something was trained."

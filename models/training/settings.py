@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 from typing import Literal
 
 Mode = Literal["full", "lora", "frozen"]
@@ -45,12 +46,19 @@ class Settings:
 
     def __post_init__(self) -> None:
         least = {"batch_size": 1, "accumulate": 1, "max_length": 8, "lora_rank": 1}
-        for name, smallest in least.items():
-            if getattr(self, name) < smallest:
-                raise ValueError(f"{name} must be at least {smallest}, got {getattr(self, name)}")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, str):
+                continue
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{field.name} must be a finite number, got {value}")
+            if value < least.get(field.name, 0):
+                raise ValueError(f"{field.name} must be at least {least.get(field.name, 0)}, got {value}")
+        if self.seed >= 1 << 32:  # the trainer's seeds are this one and the step, 32 bits each
+            raise ValueError(f"seed must be below {1 << 32}, got {self.seed}")
         shares = ("dropout", "label_smoothing", "edits", "warm_up")
         for name in shares:
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
-        if self.epochs <= 0 and self.max_steps <= 0:
+        if not self.epochs and not self.max_steps:
             raise ValueError(f"expected epochs or max_steps above 0, got {self.epochs} and {self.max_steps}")

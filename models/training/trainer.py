@@ -36,6 +36,22 @@ class Watcher(Protocol):
         """After an evaluation on the validation set."""
 
 
+@dataclass(frozen=True, slots=True)
+class Later:
+    """A watcher's view of a run that follows another of `steps` steps."""
+
+    watcher: Watcher
+    steps: int
+
+    def step(self, step: int, steps: int, losses: dict[str, float], rate: float) -> None:
+        """Counted from the first run's beginning."""
+        self.watcher.step(self.steps + step, self.steps + steps, losses, rate)
+
+    def evaluation(self, step: int, figures: dict[str, dict[str, float]], score: float) -> None:
+        """Counted from the first run's beginning."""
+        self.watcher.evaluation(self.steps + step, figures, score)
+
+
 @dataclass(slots=True)
 class Progress:
     """Where a run stands; saved with the weights."""

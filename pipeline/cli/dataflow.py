@@ -6,7 +6,6 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from models.errors import UsageError
 from pipeline.cli.console import output_console
 
 if TYPE_CHECKING:
@@ -15,17 +14,6 @@ if TYPE_CHECKING:
 
 def send(launch: Launch, args: argparse.Namespace) -> int:
     """Submits the job of `livelist run`. An endless one goes on when this command has ended."""
-    given = {
-        "--run_for_seconds": args.run_for_seconds is not None,
-        "--metrics_port": args.metrics_port is not None,
-        "--log_format": args.log_format != "text",
-    }
-    for flag, there in given.items():
-        if there:
-            raise UsageError(
-                f"{flag} is for a job in this process; Dataflow keeps metrics and logs, and "
-                "`gcloud dataflow jobs drain` ends a job"
-            )
     from pipeline.cli.report import print_report
     from pipeline.dataflow.submit import submit
 

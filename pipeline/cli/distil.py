@@ -16,7 +16,7 @@ from pipeline.cli.training_flags import (
     prepare_training,
     read_further_request,
 )
-from pipeline.cli.training_view import conclude, embedding_line, figures_line, training_progress
+from pipeline.cli.training_view import conclude, embedding_line, figures_line, run_watchers
 
 EXAMPLE: Final = "livelist distil --teacher runs/first --layers 3 --output runs/small"
 
@@ -45,8 +45,9 @@ def run(args: argparse.Namespace) -> int:
         read_further_request(args, args.teacher), args.layers, args.hidden, args.temperature,
         args.teacher_weight, args.states_weight,
     )  # fmt: skip
-    with training_progress() as watcher:
-        result = distil(request, Path(args.output), [watcher])
+    folder = Path(args.output)
+    with run_watchers(folder) as watchers:
+        result = distil(request, folder, watchers)
     sizes = result.parameters
     print(f"teacher  {sizes['teacher']:,} parameters; {figures_line(result.teacher)}")
     print(f"student  {sizes['student']:,} parameters; {figures_line(result.student)}")

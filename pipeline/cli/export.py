@@ -57,6 +57,9 @@ def run(args: argparse.Namespace) -> int:
     )
     for name, figures in metrics.items() if isinstance(metrics, dict) else ():
         print(f"{name}: {figures}")
+    unserved = manifest.get("not_served")
+    if isinstance(unserved, list) and unserved:
+        print(f"not served: {', '.join(map(str, unserved))}; no output of an artefact tells it")
     if not manifest.get("batch_invariant"):
         print(f"a text's result depends on the texts beside it: {manifest.get('quantization')}")
     return 0

@@ -252,7 +252,7 @@ def _down(args: argparse.Namespace) -> int:
     return 0
 
 
-def run_in_foreground(config: JobConfig, options: PipelineOptions, run_for_seconds: float | None) -> int:
+def run_in_foreground(config: JobConfig, options: PipelineOptions, args: argparse.Namespace) -> int:
     """`livelist run --streaming --runner FlinkRunner`: submits, waits for Ctrl-C or the time, drains."""
     from apache_beam.options.pipeline_options import FlinkRunnerOptions
 
@@ -260,9 +260,13 @@ def run_in_foreground(config: JobConfig, options: PipelineOptions, run_for_secon
     from pipeline.flink.submit import FlinkPlan, submit
 
     settings = load_settings(Path(_FOLDER))
-    plan = FlinkPlan(parallelism=max(1, options.view_as(FlinkRunnerOptions).parallelism))
+    plan = FlinkPlan(
+        parallelism=max(1, options.view_as(FlinkRunnerOptions).parallelism),
+        metrics_port=args.metrics_port,
+        metrics_host=args.metrics_host,
+    )
     _say(f"runner: FlinkRunner, on the cluster in {_FOLDER}; Ctrl-C drains the job")
-    with until_asked(run_for_seconds) as asked:
+    with until_asked(args.run_for_seconds) as asked:
         _say_runs(submit(config, settings, plan), settings)
         return _watch(settings, plan.name, asked)
 

@@ -132,7 +132,7 @@ def _dispatch(arguments: list[str]) -> int:
     if name not in COMMANDS:
         expected = f"; did you mean `livelist {near}`?" if (near := nearest(name, COMMANDS)) else ""
         raise UsageError(f"there is no command {name!r}{expected} (livelist --help lists them)")
-    if name == "live-demo" or "--streaming" in arguments:
+    if name == "live-demo" or {"--streaming", "--follow"} & {*arguments}:
         # Read when Arrow is imported: its own allocators keep what is free, bundle after bundle.
         os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     command = importlib.import_module(f"pipeline.cli.{name.replace('-', '_')}")

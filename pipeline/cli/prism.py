@@ -6,7 +6,6 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from models.errors import UsageError
 from pipeline.cli.flink import until_asked
 
 if TYPE_CHECKING:
@@ -15,12 +14,6 @@ if TYPE_CHECKING:
 
 def run_on_prism(launch: Launch, args: argparse.Namespace) -> int:
     """Runs until Ctrl-C, SIGTERM or the time, and drains then."""
-    for flag, given in {
-        "--metrics_port": args.metrics_port is not None,
-        "--log_format": args.log_format != "text",
-    }.items():
-        if given:
-            raise UsageError(f"{flag} is for a job in this process: leave --runner out")
     from pipeline.prism_run import run_prism
     from pipeline.tables.reader import last_published
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from pipeline.cli.console import output_console, progress, quiet_libraries, quiet_workers, tell_skipped
 from pipeline.cli.parsing import CommandParser
+from pipeline.flags.engines import engine_of, given_flags, refuse_alone, refuse_meaningless
 from pipeline.flags.groups import GROUPS, add_flags
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def parse(parser: CommandParser, arguments: list[str]) -> argparse.Namespace:
     add_flags(parser, *GROUPS)
     flags, rest = parser.parse_known_args(arguments)
     flags.beam = [*rest, "--streaming"] if flags.streaming else rest
+    flags.given = given_flags(arguments)
     return flags
 
 
@@ -38,25 +40,22 @@ def run(args: argparse.Namespace) -> int:
     from pipeline.options import parse_launch
 
     launch = parse_launch(args, args.beam, "livelist run", os.environ)
+    refuse_alone(args.given)
+    refuse_meaningless(args.given, engine_of(launch.runner, args.streaming))
     _know_file_systems(launch)
-    if launch.runner.rpartition(".")[2] == "DataflowRunner":
+    if launch.runner == "DataflowRunner":
         from pipeline.cli.dataflow import send
 
         return send(launch, args)
     if args.streaming:
         return _run_endless(launch, args)
-    for flag in ("run_for_seconds", "metrics_port"):
-        if getattr(args, flag) is not None:
-            from models.errors import UsageError
-
-            raise UsageError(f"--{flag} goes with --streaming")
     print(f"runner: {launch.notice}", file=sys.stderr)
     from pipeline.cli.report import print_report
     from pipeline.job import run_job
 
     if any("multi_processing" in option for option in args.beam):
         quiet_workers()
-    if launch.runner.rpartition(".")[2] == "PrismRunner":
+    if launch.runner == "PrismRunner":
         from pipeline.prism_run import take_binary
 
         take_binary(launch.beam_options)
@@ -76,21 +75,24 @@ def _know_file_systems(launch: Launch) -> None:
 
 def _run_endless(launch: Launch, args: argparse.Namespace) -> int:
     from pipeline.cli.live_view import print_live_report, show_status, stopped_by_signals, warnings_shown
+    from pipeline.listening import is_loopback
     from pipeline.live.metrics import metrics_of, rendered, served_metrics
     from pipeline.live.run import LiveRun, check_engine, run_live
     from pipeline.live.start import state_folder
     from pipeline.live.state import live_state
+    from pipeline.options import refuse_idle_options
     from pipeline.tables.output_folder import new_run_id
 
-    if launch.runner.rpartition(".")[2] == "FlinkRunner":
+    if launch.runner == "FlinkRunner":
         from pipeline.cli.flink import run_in_foreground
 
-        return run_in_foreground(launch.config, launch.beam_options, args.run_for_seconds)
-    if launch.runner.rpartition(".")[2] == "PrismRunner":
+        return run_in_foreground(launch.config, launch.beam_options, args)
+    if launch.runner == "PrismRunner":
         from pipeline.cli.prism import run_on_prism
 
         return run_on_prism(launch, args)
     check_engine(launch.runner)
+    refuse_idle_options(args.beam)
     print(
         f"runner: {launch.runner}, in this process; each list follows what arrived since the one before; a "
         f"restart goes on from {state_folder(launch.config)}",
@@ -98,16 +100,24 @@ def _run_endless(launch: Launch, args: argparse.Namespace) -> int:
     )
     run_id = new_run_id()
     state = live_state(run_id)
+    if not is_loopback(args.metrics_host):
+        print(
+            f"warning: --metrics_host {args.metrics_host} shows the run's figures to whoever reaches this "
+            "machine, without a password; users, items and texts are not among them",
+            file=sys.stderr,
+        )
     with ExitStack() as running:
         running.enter_context(warnings_shown(args.log_format))
         running.enter_context(stopped_by_signals(state, args.run_for_seconds))
         running.enter_context(show_status(state))
 
         def watch(run: LiveRun) -> None:
-            if args.metrics_port is not None:
-                running.enter_context(
-                    served_metrics(args.metrics_port, lambda: rendered(metrics_of(run)), args.metrics_host)
-                )
+            if args.metrics_port is None:
+                return
+            url = running.enter_context(
+                served_metrics(args.metrics_port, lambda: rendered(metrics_of(run)), args.metrics_host)
+            )
+            print(f"metrics: {url}", file=sys.stderr, flush=True)
 
         report = run_live(launch.config, launch.beam_options, run_id, watch)
     print_live_report(report, output_console())

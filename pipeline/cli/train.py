@@ -21,7 +21,8 @@ from pipeline.cli.training_flags import (
     prepare_training,
     read_training_request,
 )
-from pipeline.cli.training_view import conclude, print_metrics, training_progress
+from pipeline.cli.training_view import conclude, print_metrics, run_watchers
+from pipeline.flags.values import count
 
 EXAMPLE: Final = (
     "livelist train --base bert-base-uncased --data reviews.jsonl --map text=body --output runs/first"
@@ -45,7 +46,7 @@ def parse(parser: CommandParser, arguments: list[str]) -> argparse.Namespace:
     more("--unlabelled", nargs="+", default=[], metavar="PATH", help="texts without labels")
     more("--pseudo_gate", type=float, default=0.0, metavar="CONFIDENCE",
          help="train on with the model's labels of unlabelled texts that are surer")  # fmt: skip
-    more("--ask", type=int, default=0, metavar="N",
+    more("--ask", type=count, default=0, metavar="N",
          help="write the N unlabelled texts most worth labelling to to_label.jsonl")  # fmt: skip
     more("--wandb", default="", metavar="PROJECT", help="report to Weights & Biases too")
     return parser.parse_args(arguments)
@@ -54,9 +55,8 @@ def parse(parser: CommandParser, arguments: list[str]) -> argparse.Namespace:
 def run(args: argparse.Namespace) -> int:
     """Train, or go on training."""
     prepare_training(args)
-    from models.training.curves import TensorBoardWatcher, WandbWatcher
+    from models.training.curves import WandbWatcher
     from models.training.job import train
-    from models.training.trainer import Watcher
 
     folder = Path(args.output)
     request = replace(
@@ -69,14 +69,11 @@ def run(args: argparse.Namespace) -> int:
         ask=args.ask,
     )
     with ExitStack() as stack:
-        board = TensorBoardWatcher(folder / "tensorboard")
-        stack.callback(board.close)
-        watchers: list[Watcher] = [board]
+        watchers = stack.enter_context(run_watchers(folder))
         if args.wandb:
             sent = WandbWatcher(args.wandb, {"base": args.base, "data": args.data}, folder)
             stack.callback(sent.close)
-            watchers.append(sent)
-        watchers.append(stack.enter_context(training_progress()))
+            watchers = [*watchers, sent]
         trained = train(request, folder, watchers)
     print_metrics(trained.metrics)
     return conclude(args, trained.embedding, f"{folder}: model, metrics.json, curves.html")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, get_args
 
 from models.errors import UsageError
-from models.training import require_packages
+from models.training import CURVES, require_packages
 from pipeline.cli.console import quiet_libraries
 from pipeline.cli.parsing import CommandParser
 
@@ -44,6 +44,10 @@ SETTINGS: Final[dict[str, str]] = {
     "lora_rank": "rank of the LoRA matrices",
 }
 LORA_RATE: Final = 3e-4
+#: Flags that say how data is read: of no use to a command that reads a run's own data again.
+READING: Final = (
+    "map", "tasks", "labels", "rating_scale", "sentiment_classes", "validation", "validation_share",
+)  # fmt: skip
 
 
 def add_data_flags(parser: CommandParser, required: bool) -> None:
@@ -61,15 +65,15 @@ def add_label_flags(parser: CommandParser) -> None:
     labels("--tasks", nargs="+", metavar="TASK", default=[],
            help="of sentiment, intensity, rating, topics, intent (default: all there are)")  # fmt: skip
     labels("--labels", metavar="FILE", help='JSON such as {"sentiment": ["bad", "good"]}: names, worst first')
-    labels("--rating_scale", default="1:5", metavar="LOW:HIGH", help="of the ratings (default: %(default)s)")
-    labels("--sentiment_classes", type=int, default=3, metavar="N", help="made from ratings (default: 3)")
+    labels("--rating_scale", metavar="LOW:HIGH", help="of the ratings (default: 1:5)")
+    labels("--sentiment_classes", type=int, metavar="N", help="made from ratings (default: 3)")
     labels("--validation", nargs="+", metavar="PATH", default=[], help="files to validate on")
-    labels("--validation_share", type=float, default=0.1, metavar="SHARE",
+    labels("--validation_share", type=float, metavar="SHARE",
            help="of the data, without --validation and without a column split (default: 0.1)")  # fmt: skip
 
 
-def add_settings_flags(parser: CommandParser) -> None:
-    """Every field of `Settings` that people choose."""
+def add_settings_flags(parser: CommandParser, inherited: tuple[str, ...] = ()) -> None:
+    """Every field of `Settings` that people choose; those `inherited` are an earlier run's by default."""
     from models.training.settings import ClassWeights, Mode, Schedule, Settings
 
     choices = {
@@ -80,10 +84,11 @@ def add_settings_flags(parser: CommandParser) -> None:
     add = parser.add_argument_group("training").add_argument
     for field in dataclasses.fields(Settings):
         if field.name in SETTINGS:
+            usual = "the run's" if field.name in inherited else field.default
             add(
                 f"--{field.name}", type=type(field.default), choices=choices.get(field.name),
                 metavar=None if field.name in choices else type(field.default).__name__.upper(),
-                default=None, help=f"{SETTINGS[field.name]} (default: {field.default})",
+                default=None, help=f"{SETTINGS[field.name]} (default: {usual})",
             )  # fmt: skip
     add("--no_bf16", action="store_true", help="float32 products even where bfloat16 is in the hardware")
     add("--threads", type=int, default=0, metavar="N", help="of the CPU (default: torch's own choice)")
@@ -124,8 +129,8 @@ def read_training_request(args: argparse.Namespace, base: str) -> TrainingReques
     from pipeline.flags.values import rating_scale
 
     rules = LabelRules(
-        rating_scale=rating_scale(args.rating_scale),
-        sentiment_classes=args.sentiment_classes,
+        rating_scale=rating_scale("1:5" if args.rating_scale is None else args.rating_scale),
+        sentiment_classes=3 if args.sentiment_classes is None else args.sentiment_classes,
         tasks=tuple(args.tasks),
         labels=read_label_file(Path(args.labels)) if args.labels else {},
     )
@@ -136,19 +141,35 @@ def read_training_request(args: argparse.Namespace, base: str) -> TrainingReques
         rules=rules,
         columns=read_columns(args),
         validation=tuple(args.validation),
-        validation_share=args.validation_share,
+        validation_share=0.1 if args.validation_share is None else args.validation_share,
     )
 
 
 def read_further_request(args: argparse.Namespace, run: str) -> TrainingRequest:
-    """As `read_training_request` from an earlier run, on the run's own data unless --data is given."""
-    from models.training.request import read_request
+    """As `read_training_request` from an earlier run, on the run's own data unless --data is given.
 
+    Its texts are as long as the run's unless --max_length is given. Raises UsageError for flags about
+    data without --data.
+    """
+    unused = [f"--{name}" for name in READING if getattr(args, name) not in (None, [])]
+    if unused and not args.data:
+        raise UsageError(
+            f"{', '.join(unused)}: without --data the texts and labels are those of {run}, read as they were "
+            "for it; give --data as well, which may name the same files"
+        )
+    from models.training.request import read_request
+    from models.training.run_folder import CONFIG_NAME
+
+    request = read_training_request(args, run)
+    if args.data and not (Path(run) / CONFIG_NAME).is_file():  # a checkpoint alone
+        return request
+    earlier, settings = read_request(Path(run)), request.settings
+    if args.max_length is None:
+        settings = dataclasses.replace(settings, max_length=earlier.settings.max_length)
     if args.data:
-        return read_training_request(args, run)
-    earlier = read_request(Path(run))
+        return dataclasses.replace(request, settings=settings)
     return dataclasses.replace(
-        earlier, base=run, settings=read_settings(args), folds=0, unlabelled=(), pseudo_gate=0.0, ask=0
+        earlier, base=run, settings=settings, folds=0, unlabelled=(), pseudo_gate=0.0, ask=0
     )
 
 
@@ -156,12 +177,12 @@ def add_further_flags(parser: CommandParser) -> None:
     """The data, labels and settings of a command that goes on from a run."""
     add_data_flags(parser, required=False)
     add_label_flags(parser)
-    add_settings_flags(parser)
+    add_settings_flags(parser, inherited=("max_length",))
 
 
 def prepare_training(args: argparse.Namespace) -> None:
     """Finds a missing package before anything is read; gives torch the threads of --threads."""
-    require_packages()
+    require_packages(*CURVES, *(["peft"] if args.mode == "lora" else []))
     quiet_libraries()
     import torch
 

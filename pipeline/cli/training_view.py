@@ -1,17 +1,22 @@
-"""What people see of a training run: one live line on a terminal, a line an evaluation elsewhere."""
+"""What people see of a training run: one live line on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from pipeline.cli.console import clock
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
     from models.training.quality import EmbeddingQuality
+    from models.training.trainer import Watcher
 
 #: The figures of a task that are worth a column, in this order.
 SHOWN: Final = (
@@ -19,22 +24,35 @@ SHOWN: Final = (
     "in_scope_accuracy", "out_of_scope_recall",
 )  # fmt: skip
 _SMOOTHING: Final = 0.9
+_LINE_SECONDS: Final = 30.0  # between the lines where there is no bar
 
 
 class ProgressWatcher:
-    """Shows steps, loss, the last score and the time left; evaluations are printed as lines."""
+    """Shows steps, loss, the last score and the time left; evaluations are printed as lines.
 
-    def __init__(self, display: Progress | None) -> None:
-        self._display = display
+    Without a display the steps are a line too, every `_LINE_SECONDS` of `now`.
+    """
+
+    def __init__(self, display: Progress | None, now: Callable[[], float] = time.monotonic) -> None:
+        self._display, self._now = display, now
         self._task = None if display is None else display.add_task("training", total=None, loss="", score="")
         self._loss: float | None = None
+        self._began: tuple[float, int] | None = None  # time and step of the first step that was seen
+        self._told = 0.0
 
     def step(self, step: int, steps: int, losses: dict[str, float], rate: float) -> None:
-        """Moves the bar."""
+        """Moves the bar, or prints a line where the last one is long ago."""
         total = sum(losses.values())
         self._loss = total if self._loss is None else _SMOOTHING * self._loss + (1 - _SMOOTHING) * total
         if self._display is not None and self._task is not None:
             self._display.update(self._task, completed=step, total=steps, loss=f"loss {self._loss:.3f}")
+        elif self._began is None:
+            self._began, self._told = (self._now(), step), self._now()
+        elif (now := self._now()) - self._told >= _LINE_SECONDS:
+            began, first = self._began
+            left = (now - began) / (step - first) * (steps - step)
+            self._told = now
+            print(f"step {step:,} of {steps:,}: loss {self._loss:.3f}, {clock(left)} left", flush=True)
 
     def evaluation(self, step: int, figures: dict[str, dict[str, float]], score: float) -> None:
         """Prints the figures."""
@@ -63,6 +81,19 @@ def training_progress() -> Iterator[ProgressWatcher]:
         yield ProgressWatcher(display)
 
 
+@contextmanager
+def run_watchers(folder: Path) -> Iterator[list[Watcher]]:
+    """Who sees every run: TensorBoard's files in its folder, and the people before the screen."""
+    from models.training.curves import TensorBoardWatcher
+
+    board = TensorBoardWatcher(folder / "tensorboard")
+    try:
+        with training_progress() as shown:
+            yield [board, shown]
+    finally:
+        board.close()
+
+
 def figures_line(figures: Mapping[str, Mapping[str, float]]) -> str:
     """Such as "sentiment accuracy 0.912, macro_f1 0.874; intensity spearman 0.612"."""
     parts = []
@@ -78,12 +109,15 @@ def embedding_line(figures: Mapping[str, object]) -> str:
     return f"cosine to before {figures['cosine']}, {knn}"
 
 
-def conclude(args: argparse.Namespace, embedding: EmbeddingQuality, left: str) -> int:
+def conclude(
+    args: argparse.Namespace, embedding: EmbeddingQuality, left: str,
+    remedy: str = "Raise --hold_embedding or lower --rate",
+) -> int:  # fmt: skip
     """Says what a run left and what comes next; the exit code, 1 for an embedding that got worse."""
     fault = embedding.fault()
     if fault and not args.accept_embedding:
         print(
-            f"livelist: {fault}. Raise --hold_embedding or lower --rate, in another folder; {left}, and "
+            f"livelist: {fault}. {remedy}, in another folder; {left}, and "
             "--accept_embedding takes it as it is",
             file=sys.stderr,
         )

@@ -43,7 +43,8 @@ def run(args: argparse.Namespace) -> int:
     if any(importlib.util.find_spec(name) is None for name in _NEEDED):
         raise DeploymentError("livelist ui needs: pip install 'livelist[ui]'")
     from pipeline.flags.parsed import USER_ID_KEY_VARIABLE
-    from pipeline.ui.serving import is_loopback, listen, serve
+    from pipeline.listening import is_loopback
+    from pipeline.ui.serving import listen, serve
 
     output = _folder(args.output)
     key = os.environ.get(USER_ID_KEY_VARIABLE) if args.user_id_key is None else args.user_id_key

@@ -18,7 +18,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
-from typing import Final
+from typing import Final, NoReturn
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from models.errors import DeploymentError, UsageError
@@ -55,6 +55,9 @@ _SECRET: Final = re.compile(r"(?i)password|passphrase|secret|token|key\.pem|jaas
 _PROJECT: Final = re.compile(r"(?:[a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]")
 _PUBSUB_NAME: Final = re.compile(r"(?!goog)[A-Za-z][A-Za-z0-9._~+%-]{2,254}")
 _KAFKA_NAME: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
+#: Parameters of a Kafka topic that is read, and of one that is written to.
+_KAFKA_SOURCE: Final = ("group", "start")
+_KAFKA_SINK: Final = ("tables", "timeout_seconds")
 _DATASET: Final = re.compile(r"[A-Za-z0-9_]{1,1024}")
 _SQL_NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _HOST_PORT: Final = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})")
@@ -71,7 +74,7 @@ def parse_source(text: str) -> SourceAddress:
     """The address of a source. Raises UsageError with what was expected and the nearest name."""
     if _known_scheme(text, SOURCE_SCHEMES, "--input") == "pubsub":
         return _subscription(text)
-    topic = _kafka(text)
+    topic = _kafka(text, sink=False)
     if not topic.group:
         raise UsageError(
             f"{redacted(text)}: a Kafka source needs a consumer group, whose offsets say how far it has "
@@ -84,12 +87,18 @@ def parse_sink(text: str) -> SinkAddress:
     """The address of a sink. Raises UsageError with what was expected and the nearest name."""
     readers: dict[str, Callable[[str], SinkAddress]] = {
         "pubsub": _pubsub_topic,
-        "kafka": _kafka,
+        "kafka": lambda text: _kafka(text, sink=True),
         "postgresql": _postgres,
         "delta": _delta,
         "bigquery": _bigquery,
     }
     return readers[_known_scheme(text, SINK_SCHEMES, "--output")](text)
+
+
+def refuse_endless_input(text: str) -> NoReturn:
+    """Raises UsageError: for a source, that it is none where files are read to their end; else what it is."""
+    _known_scheme(text, SOURCE_SCHEMES, "--input")
+    raise UsageError(f"{redacted(text)} never ends: pass it as --input of `livelist run --streaming`")
 
 
 def refuse_texts_of(uris: Iterable[str], where: str) -> None:
@@ -235,7 +244,7 @@ def _pubsub_topic(text: str) -> PubsubTopic:
     return PubsubTopic(project, name, tables, timeout, ordered == "true")
 
 
-def _kafka(text: str) -> KafkaTopic:
+def _kafka(text: str, sink: bool) -> KafkaTopic:
     parts = _Parts(text, "kafka://HOST:PORT[,HOST:PORT]/TOPIC")
     if "@" in parts.place:
         raise parts.refusal(
@@ -248,6 +257,9 @@ def _kafka(text: str) -> KafkaTopic:
             raise parts.refusal(f"{server!r} is no HOST:PORT")
     if len(parts.path) != 1:
         raise parts.refusal()
+    for name in _KAFKA_SOURCE if sink else _KAFKA_SINK:
+        if name in parts.params:
+            raise parts.refusal(f"{name}= is for a {'source' if sink else 'sink'}; leave it out")
     # librdkafka's own properties have a dot in their names, and it checks them itself.
     properties = {name: parts.params.pop(name) for name in list(parts.params) if "." in name}
     topic = KafkaTopic(

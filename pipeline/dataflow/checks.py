@@ -22,8 +22,9 @@ from pipeline.config import JobConfig
 from pipeline.connectors.addresses import DeltaFolder, KafkaTopic, PostgresDatabase
 from pipeline.connectors.registry import make_sink, make_source
 from pipeline.connectors.uris import is_connector, parse_sink, parse_source, redacted, refuse_texts_of
-from pipeline.dataflow.job import wants_gpu
+from pipeline.dataflow.job import gathers, wants_gpu
 from pipeline.endless import sorted_inputs
+from pipeline.flags.engines import Engine, changed_fields, refuse_meaningless
 from pipeline.inputs.file_systems import is_url
 from pipeline.inputs.finding import check_inputs
 from transforms.index_archive import published_folder
@@ -35,6 +36,7 @@ _DEFAULTS: Final = JobConfig(inputs=("-",), output="-")
 
 def check_dataflow(config: JobConfig, options: PipelineOptions, endless: bool) -> None:
     """Raises UsageError, InputError or DeploymentError for the first thing that could not work there."""
+    refuse_meaningless(changed_fields(config), Engine.DATAFLOW if endless else Engine.DATAFLOW_BOUNDED)
     _check_code(config, options)
     _check_accelerator(config, options, endless)
     for name in _emulators():
@@ -162,7 +164,6 @@ def _check_endless(config: JobConfig) -> None:
         )
     if config.form.name != "jsonl":
         raise UsageError(f"an endless job follows JSON lines, not --format {config.form.name}: convert them")
-    _refuse_flags(config)
     refuse_texts_of(pulled, "on Dataflow")
     for uri in pulled:
         _check_place(uri, parse_source(uri))
@@ -173,6 +174,12 @@ def _check_endless(config: JobConfig) -> None:
         )
     for uri in config.sinks:
         _check_place(uri, parse_sink(uri))
+    waits = config.snapshot_every_seconds != _DEFAULTS.snapshot_every_seconds
+    if waits and not any(map(gathers, config.sinks)):
+        raise UsageError(
+            "--snapshot_every_seconds is for sinks whose rows gather, bigquery:// and delta+gs://, and no "
+            "--output is one; leave it out"
+        )
     # Last, for they need their clients, which the places do not.
     for uri in pulled:
         make_source(uri)
@@ -186,25 +193,6 @@ def _check_index(config: JobConfig) -> None:
             f"no item index is published under {config.output}/index; make one by a bounded run into "
             f"the same folder: livelist run --input gs://... --output {config.output}"
         )
-
-
-def _refuse_flags(config: JobConfig) -> None:
-    """Those that an endless job here would silently ignore."""
-    bounded = {"--emit_history": config.emit_history, "--now": config.now is not None}
-    for flag, given in bounded.items():
-        if given:
-            raise UsageError(f"{flag} is for bounded runs")
-    local = {
-        "--state_dir": config.state_dir is not None,
-        "--rerank_at_drain": config.rerank_at_drain,
-        "--reindex_every_seconds": config.reindex_every_seconds not in (0, _DEFAULTS.reindex_every_seconds),
-    }
-    for flag, given in local.items():
-        if given:
-            raise UsageError(
-                f"{flag} is for a job on one machine; on Dataflow states are the service's, and the item "
-                "index is learned by bounded runs into the same --output"
-            )
 
 
 def _refuse_local(flag: str, paths: Iterable[str]) -> None:

@@ -94,7 +94,7 @@ def build_endless(
         texts = records | "Texts" >> TextsOf(config.form.adapter, config.cleaning)
         scoring = ScoreBeside(texts, TextModelHandler(serving), _hints(config))
     writes = endless_tables(records, config, scoring)
-    gathered = tuple(uri for uri in config.sinks if isinstance(parse_sink(uri), _WAREHOUSES))
+    gathered = tuple(uri for uri in config.sinks if gathers(uri))
     direct = tuple(uri for uri in config.sinks if uri not in gathered)
     for name, tables in writes.items():
         if direct:
@@ -106,6 +106,11 @@ def build_endless(
             for table, made in rows.items()
         }
         loads | "LoadGathered" >> WriteToSinks(gathered, run_id)
+
+
+def gathers(sink: str) -> bool:
+    """Whether a sink gets its rows together, every `snapshot_every_seconds`."""
+    return isinstance(parse_sink(sink), _WAREHOUSES)
 
 
 def _by_table(writes: dict[str, dict[str, beam.PCollection]]) -> dict[str, beam.PCollection]:

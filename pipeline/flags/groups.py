@@ -16,7 +16,7 @@ from models.records import MICROS_PER_DAY
 from models.state import StateConfig
 from pipeline.config import IF_EXISTS, JobConfig
 from pipeline.flags.parsed import USER_ID_KEY_VARIABLE
-from pipeline.flags.values import count, gpu_type, not_negative, positive_float, positive_int
+from pipeline.flags.values import count, gpu_type, not_negative, port_number, positive_float, positive_int
 
 _JOB: Final = JobConfig(inputs=("-",), output="-")
 _CLEANING: Final = CleaningConfig()
@@ -261,19 +261,19 @@ def _add_following_flags(parser: argparse.ArgumentParser) -> None:
         "--streaming",
         "--follow",
         action="store_true",
-        help="follow --input until it is stopped (default: read it once)",
+        help="two names of one flag: follow --input until it is stopped (default: read it once)",
     )
     add(
         "--run_for_seconds",
         type=positive_float,
         metavar="SECONDS",
-        help="with --streaming: drain by itself after following for this time (default: never)",
+        help="drain by itself after following for this time (default: never)",
     )
     add(
         "--metrics_port",
-        type=count,
+        type=port_number,
         metavar="PORT",
-        help="with --streaming: Prometheus metrics at http://127.0.0.1:PORT/metrics (default: none)",
+        help="of Prometheus metrics, http://HOST:PORT/metrics; 0: a free one, which is told (default: none)",
     )
     add(
         "--metrics_host",
@@ -285,19 +285,12 @@ def _add_following_flags(parser: argparse.ArgumentParser) -> None:
         "--log_format",
         choices=("text", "json"),
         default="text",
-        help="with --streaming: of what is logged on standard error (default: %(default)s)",
+        help="of what is logged on standard error (default: %(default)s)",
     )
 
 
 def _add_endless_flags(parser: argparse.ArgumentParser) -> None:
     add = _endless_runs(parser).add_argument
-    add(
-        "--refresh_every_seconds",
-        type=positive_float,
-        default=_JOB.refresh_every_seconds,
-        metavar="SECONDS",
-        help="at most one list a user in this time (default: %(default)g)",
-    )
     add(
         "--snapshot_every_seconds",
         type=positive_float,

@@ -60,7 +60,6 @@ def job_config(flags: argparse.Namespace, environment: Mapping[str, str] = os.en
         trend_window_seconds=flags.trend_window_seconds,
         if_exists=flags.if_exists,
         allowed_lateness_seconds=flags.allowed_lateness_seconds,
-        refresh_every_seconds=flags.refresh_every_seconds,
         snapshot_every_seconds=flags.snapshot_every_seconds,
         reindex_every_seconds=flags.reindex_every_seconds,
         state_dir=flags.state_dir,

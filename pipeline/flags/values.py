@@ -61,6 +61,13 @@ def count(text: str) -> int:
     return int(text)
 
 
+def port_number(text: str) -> int:
+    """A TCP port, or 0 for any free one, for argparse."""
+    if not text.isdecimal() or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, got {text!r}")
+    return int(text)
+
+
 def not_negative(text: str) -> float:
     """A number of at least 0, for argparse."""
     try:

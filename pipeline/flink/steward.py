@@ -80,7 +80,7 @@ class Steward:
         try:
             with ExitStack() as running:
                 self._adopt(running)
-                self.folding = folding_of(self._folder)
+                self.folding = _folding(self._folder, self.config, self._run_id)
                 self.learner = learner = IndexLearner(self.config, self._folder / CONFIG, self.stop)
                 learner.publish_first()
                 self.published = Published(self.config)
@@ -121,7 +121,8 @@ class Steward:
         mode = "append" if before else check_if_exists(self.config.if_exists)
         if before:
             running.enter_context(prepare_local(self._output, self._run_id, mode))
-            folding_of(self._folder, before).fold(caught_up=False)  # what is left of a run that was killed
+            # What is left of a run that was killed.
+            _folding(self._folder, self.config, before).fold(caught_up=False)
             fold_streams(self._output)
         else:
             running.enter_context(prepare_output(self.config.output, self._run_id, mode))
@@ -171,12 +172,16 @@ class Steward:
         os.replace(partial, self._folder / BEAT)
 
 
-def folding_of(folder: Path, run_id: str = "") -> Folding:
-    """Of a job's folder; of another run than its newest where one is given."""
-    newest, config = pickle.loads((folder / CONFIG).read_bytes())
+def folding_of(folder: Path) -> Folding:
+    """Of a job's folder."""
+    run_id, config = pickle.loads((folder / CONFIG).read_bytes())
     assert isinstance(config, JobConfig)
+    return _folding(folder, config, run_id)
+
+
+def _folding(folder: Path, config: JobConfig, run_id: str) -> Folding:
     window = config.trend_window_seconds * MICROS_PER_SECOND
-    return Folding(folder, local_path(config.output), run_id or newest, window)
+    return Folding(folder, local_path(config.output), run_id, window)
 
 
 def read_beat(folder: Path) -> dict[str, object]:

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final, cast
 
 from models.errors import InputError
+from pipeline.connectors.uris import is_connector, refuse_endless_input
 from pipeline.inputs.file_systems import is_url, why_not
 
 STDIN: Final = "-"
@@ -40,7 +41,7 @@ def check_inputs(patterns: Iterable[str]) -> list[Input]:
     A pattern is a file or pipe, a folder (all files below it, but documents such as README.md, hidden ones
     and those that begin with an underscore), a glob, "-" for stdin, or a URL of any file system that Beam
     reads. A name is the file's own; where two files share one, it is the path below their common folder.
-    Raises InputError where a pattern matches nothing or a file cannot be opened.
+    Raises InputError where a pattern matches nothing or a file cannot be opened, UsageError for a service.
     """
     paths = [path for pattern in patterns for path in _matching(pattern)]
     if not paths:
@@ -89,6 +90,8 @@ def followed_files(patterns: Iterable[str]) -> dict[str, str]:
 def _matching(pattern: str) -> list[str]:
     if pattern == STDIN:
         return [spool(STDIN)]
+    if is_connector(pattern):
+        refuse_endless_input(pattern)
     paths = _remote(pattern) if is_url(pattern) else _local(pattern)
     if not paths:
         raise InputError(f"no file matches {pattern!r}; expected a file, a folder with files, a glob or -")

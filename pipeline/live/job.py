@@ -61,9 +61,7 @@ def build_live(
     parsed = records | "ParseFeedback" >> ParseFeedback(cleaning=config.cleaning)
     cleaned = parsed.events | "CleanFeedback" >> CleanFeedback(config.cleaning)
     events, writes, counts = _in_time(cleaned.events, config, run_id)
-    made = build_live_recommender(
-        events, score_feedback, recommender_config(config), config.refresh_every_seconds, run_id
-    )
+    made = build_live_recommender(events, score_feedback, recommender_config(config), keep_in=run_id)
     lists = made["recommendations"] | "NoteLists" >> beam.ParDo(_NoteLists(run_id))
     rows = made["scored_feedback"] | "NoteAccepted" >> beam.ParDo(_NoteAccepted(run_id))
     writes |= {

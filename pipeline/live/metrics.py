@@ -8,6 +8,7 @@ No label holds a user, an item or a text.
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from typing import Final, NamedTuple
 
 from models.errors import UsageError
 from models.ranking.index import read_pointer
+from pipeline.listening import in_url
 from pipeline.live.freshness import BOUNDS, AgeHistogram
 from pipeline.live.run import LiveRun
 from pipeline.tables.output_folder import local_path
@@ -196,10 +198,10 @@ def resident_bytes() -> int:
 
 
 @contextmanager
-def served_metrics(port: int, text: Callable[[], str], host: str = "127.0.0.1") -> Iterator[int]:
-    """Serves `text()` at /metrics until the end; yields the port, which 0 leaves to the system.
+def served_metrics(port: int, text: Callable[[], str], host: str = "127.0.0.1") -> Iterator[str]:
+    """Serves `text()` until the end; yields the URL. A port of 0 leaves the choice to the system.
 
-    Raises UsageError where the port is taken.
+    Raises UsageError where the port is taken or the host is no address of this machine.
     """
 
     class Handler(BaseHTTPRequestHandler):
@@ -215,15 +217,19 @@ def served_metrics(port: int, text: Callable[[], str], host: str = "127.0.0.1") 
         def log_message(self, *arguments: object) -> None:
             """Requests are not logged."""
 
+    class Server(ThreadingHTTPServer):
+        """Of the family of `host`."""
+
     try:
-        server = ThreadingHTTPServer((host, port), Handler)
+        Server.address_family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        server = Server((host, port), Handler)
     except OSError as error:
         why = error.strerror or error
         raise UsageError(f"--metrics_port {port}: cannot listen on {host}:{port}: {why}") from error
     thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
     thread.start()
     try:
-        yield server.server_port
+        yield f"http://{in_url(host)}:{server.server_port}/metrics"
     finally:
         server.shutdown()
         server.server_close()

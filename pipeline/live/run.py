@@ -31,6 +31,7 @@ from pipeline.connectors.base import PullSource, TableSink
 from pipeline.connectors.feeder import SinkFeeder
 from pipeline.connectors.registry import make_sink, make_source
 from pipeline.connectors.uris import parse_sink, redacted, refuse_texts_of
+from pipeline.flags.engines import Engine, changed_fields, refuse_meaningless
 from pipeline.inputs.finding import check_inputs
 from pipeline.inputs.growing_files import Place, check_followed
 from pipeline.job import NO_MODEL, scorer_of
@@ -312,9 +313,12 @@ def check_engine(runner: str) -> None:
     why = {
         "DirectRunner": "it chooses among three engines by itself",
         "BundleBasedDirectRunner": "it refuses sources that checkpoint",
-    }.get(runner.rpartition(".")[2], "that comes later")
+    }.get(runner, "no endless job is made for it")
     if runner != ENGINE:
-        raise UsageError(f"--streaming does not run on {runner}: {why}; leave --runner out, or pass {ENGINE}")
+        raise UsageError(
+            f"--streaming does not run on {runner}: {why}; leave --runner out, or pass {ENGINE}, "
+            "FlinkRunner, PrismRunner or DataflowRunner"
+        )
 
 
 def check_live(config: JobConfig) -> None:
@@ -328,10 +332,7 @@ def check_live(config: JobConfig) -> None:
         )
     if not is_local(config.output):
         raise UsageError(f"--streaming writes into a folder of this machine, got --output {config.output}")
-    if config.emit_history:
-        raise UsageError("--emit_history is for bounded runs; an endless one keeps every list that it makes")
-    if config.now is not None:
-        raise UsageError("--now is for bounded runs; an endless one ranks as of the newest feedback")
+    refuse_meaningless(changed_fields(config), Engine.LOCAL)
     refuse_texts_of(streams_of(config), "on one machine")
     for uri in config.sinks:
         parse_sink(uri)

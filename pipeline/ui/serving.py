@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import signal
 import socket
 import threading
@@ -16,20 +15,13 @@ from typing import Final
 import uvicorn
 
 from models.errors import UsageError
+from pipeline.listening import in_url, is_loopback
 from pipeline.ui.server import make_app
 
 #: The last is what earlier releases of Starlette make of [::1]:PORT.
 _LOCAL_NAMES: Final = ("localhost", "127.0.0.1", "::1", "[::1]", "[")
 _MOST_CONNECTIONS: Final = 200
 _LAST_ANSWERS_SECONDS: Final = 3
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches `host`."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -56,7 +48,7 @@ def serve(
     listening: socket.socket, host: str, output: Path, user_id_key: bytes | None = None, show: bool = False
 ) -> None:
     """Serves until SIGINT or SIGTERM, which end it as asked: open streams are told, and it returns."""
-    url = f"http://{_in_url(host)}:{listening.getsockname()[1]}/"
+    url = f"http://{in_url(host)}:{listening.getsockname()[1]}/"
     server = make_server(host, output, user_id_key)
     with _signals_that_end_it():
         print(f"{output} is shown at {url} (Ctrl-C ends it)", flush=True)
@@ -86,10 +78,6 @@ def make_server(host: str, output: Path, user_id_key: bytes | None = None) -> uv
     )
     servers.append(uvicorn.Server(config))
     return servers[0]
-
-
-def _in_url(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 @contextmanager

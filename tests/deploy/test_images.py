@@ -136,6 +136,8 @@ def test_the_job_of_a_stack_is_one_that_this_release_runs(name: str) -> None:
     )
     assert config.sinks == ("postgresql://livelist@postgres/livelist",)
     assert stack["postgres"]["environment"]["POSTGRES_USER"] == "livelist"
+    assert (flags.metrics_host, flags.metrics_port) == ("0.0.0.0", 9400)
+    assert stack["job"]["ports"] == ["127.0.0.1:9400:9400"]
     assert config.output.startswith("/data/") and stack["job"]["volumes"] == ["lists:/data"]
     assert "-g 9999 /data" in (DOCKER / "Dockerfile").read_text()
 

@@ -10,7 +10,7 @@ from pipeline.cli.parsing import CommandParser
 from pipeline.config import JobConfig
 from pipeline.flags.groups import add_job_flags
 from pipeline.flags.parsed import job_config
-from pipeline.options import Launch, RecommenderOptions, parse_launch
+from pipeline.options import Launch, RecommenderOptions, parse_launch, refuse_idle_options
 
 NEEDED = ["--input=events.jsonl", "--output=out"]
 
@@ -66,11 +66,69 @@ def test_pipeline_builders_get_the_same_config_from_beam_options() -> None:
     assert job_config(options, {}) == JobConfig(inputs=("events.jsonl",), output="out", k=3)
 
 
-@pytest.mark.parametrize("runner", ["Flink", "flinkrunner", "DirectRunner", "my.module.Runner"])
-def test_a_runner_that_beam_finds_is_let_through(runner: str) -> None:
-    assert launch(f"--runner={runner}").runner == runner
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ("Flink", "FlinkRunner"),
+        ("flinkrunner", "FlinkRunner"),
+        ("fnapi", "FnApiRunner"),
+        ("FNAPIRUNNER", "FnApiRunner"),
+        ("DirectRunner", "DirectRunner"),
+        ("bundlebaseddirect", "BundleBasedDirectRunner"),
+        ("dataflow", "DataflowRunner"),
+        ("apache_beam.runners.dataflow.dataflow_runner.DataflowRunner", "DataflowRunner"),
+        ("my.module.Runner", "my.module.Runner"),
+        ("my.module.DataflowRunner", "my.module.DataflowRunner"),
+    ],
+)
+def test_a_runner_has_one_name_for_us_and_for_beam(given: str, named: str) -> None:
+    chosen = launch(f"--runner={given}")
+    assert chosen.runner == named
+    assert chosen.beam_options.view_as(StandardOptions).runner == named
 
 
-def test_an_unknown_runner_is_refused_with_the_nearest() -> None:
-    with pytest.raises(UsageError, match="no 'Flonk'; did you mean FlinkRunner"):
-        launch("--runner=Flonk")
+@pytest.mark.parametrize(
+    ("given", "near"),
+    [("Flonk", "FlinkRunner"), ("datflow", "DataflowRunner"), ("TestDataflowRunner", "DataflowRunner")],
+)
+def test_an_unknown_runner_is_refused_with_the_nearest(given: str, near: str) -> None:
+    with pytest.raises(UsageError, match=f"there is no '{given}'; did you mean {near}"):
+        launch(f"--runner={given}")
+
+
+def test_a_runner_that_is_near_to_none_is_refused_with_all_of_them() -> None:
+    with pytest.raises(UsageError, match=r"there is no 'qq'; expected one of .*FnApiRunner.*PrismRunner"):
+        launch("--runner=qq")
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--direct_num_workers=2",
+        "--direct_running_mode=multi_processing",
+        "--direct_test_splits={}",
+        "--job_endpoint=localhost:8099",
+        "--environment_type=DOCKER",
+        "--sdk_worker_parallelism=2",
+        "--num_workers=2",
+        "--max_cache_memory_usage_mb=100",
+        "--setup_file=./setup.py",
+        "--parallelism=2",
+        "--template_location=gs://b/t",
+    ],
+)
+def test_options_of_other_engines_are_refused_by_name(option: str) -> None:
+    with pytest.raises(UsageError, match=f"^{option.partition('=')[0]} is of no use in an endless run"):
+        refuse_idle_options(["--streaming", "--runner=FnApiRunner", option])
+
+
+def test_options_that_the_engine_in_this_process_reads_are_let_through() -> None:
+    refuse_idle_options(
+        [
+            "--streaming",
+            "--runner=FnApiRunner",
+            "--project=p",
+            "--s3_endpoint_url=http://h",
+            "--experiments=x",
+        ]
+    )

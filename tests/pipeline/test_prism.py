@@ -86,7 +86,7 @@ def test_what_prism_would_lose_is_refused() -> None:
     pulled = JobConfig(inputs=("kafka://127.0.0.1:9092/t?group=g",), output="out")
     with pytest.raises(UsageError, match="what it has acknowledged would be lost"):
         check_prism(pulled)
-    with pytest.raises(UsageError, match="--state_dir: Prism keeps nothing"):
+    with pytest.raises(UsageError, match="--state_dir does nothing in an endless run on Prism"):
         check_prism(JobConfig(inputs=("events",), output="out", state_dir="state"))
 
 
@@ -102,4 +102,7 @@ def test_without_its_binary_it_says_how_to_get_one(tmp_path: Path, monkeypatch: 
 def test_flags_of_a_job_in_this_process_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     command = ["run", "--streaming", "--runner=PrismRunner", "--input=events", "--output=out"]
     assert main([*command, "--metrics_port=9400"]) == 2
-    assert "--metrics_port is for a job in this process" in capsys.readouterr().err
+    assert (
+        "--metrics_port does nothing in an endless run on Prism: it is for an endless run "
+        "in this process or on Flink" in capsys.readouterr().err
+    )

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Final, Protocol, TypeVar
 
 #: What is fetched or built once and used by every later start.
@@ -43,7 +44,13 @@ def running(make: Callable[[Path], _Server], name: str) -> Iterator[_Server]:
 
 
 def serve_until_interrupted(told: str) -> None:
-    """Says where a server is to be found, and waits for a Ctrl-C."""
+    """Says where a server is to be found, and waits for a Ctrl-C or a `kill`."""
+
+    def asked(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts a command with & deaf to the first
+        signal.signal(number, asked)
     print(told, flush=True)
     try:
         while True:

@@ -59,7 +59,7 @@ def why_not() -> str:
     """What this machine lacks to run one; empty where it can."""
     if emulator_command(1) or _BUILT.exists() or shutil.which("go"):
         return ""
-    return "Go is missing, and so is the Cloud SDK's Pub/Sub emulator (apt-get install golang)"
+    return "Go (1.25 or later) is missing, and so is the Cloud SDK's Pub/Sub emulator"
 
 
 def create_subscription(project: str, topic: str, subscription: str = "", **settings: Any) -> None:

@@ -16,7 +16,7 @@ import onnxruntime  # noqa: E402
 
 from models.export.calibration import choose_scales, run_reference  # noqa: E402
 from models.export.checkpoint import Bert, bert_of  # noqa: E402
-from models.export.graph import GraphWriter, QuantizedEncoder, quantize_columns  # noqa: E402
+from models.export.graph import GraphWriter, QuantizedEncoder, early_biases, quantize_columns  # noqa: E402
 from models.training.evaluation import auc, calibration_error  # noqa: E402
 
 pytestmark = pytest.mark.train
@@ -32,7 +32,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         intermediate_size=128, max_position_embeddings=64,
     )  # fmt: skip
     path = tmp_path_factory.mktemp("bert")
-    transformers.BertModel(config, add_pooling_layer=False).save_pretrained(path)
+    model = transformers.BertModel(config, add_pooling_layer=False)
+    with torch.no_grad():
+        for layer in model.encoder.layer:  # which are 0 otherwise, and could be anywhere
+            layer.output.dense.bias.normal_(std=0.5)
+    model.save_pretrained(path)
     return path
 
 
@@ -74,6 +78,14 @@ def test_the_int8_graph_is_close_to_float32(bert: Bert) -> None:
     for ids in (*_texts(5, 12), *_texts(5, 3), *_texts(2, 60)):
         embedding = session.run(None, {"input_ids": np.array([ids])})[0][0]
         assert float(embedding @ _reference_embedding(bert, ids)) > 0.999
+
+
+def test_a_bias_that_comes_early_changes_nothing(bert: Bert) -> None:
+    moved = early_biases(bert)
+    assert all(np.any(layer.feed_out.bias) for layer in bert.layers)
+    assert not any(np.any(layer.feed_out.bias) for layer in moved.layers)
+    for ids in _texts(3, 17):
+        assert np.allclose(_reference_embedding(moved, ids), _reference_embedding(bert, ids), atol=1e-6)
 
 
 def test_a_text_gives_the_same_in_any_batch(bert: Bert) -> None:

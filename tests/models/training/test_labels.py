@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -44,6 +45,22 @@ def _rated(count: int = 20) -> list[dict[str, object]]:
     return [{"text": f"review number {i}", "rating": i % 5 + 1} for i in range(count)]
 
 
+def test_a_products_category_is_an_intent_only_when_it_is_named(tmp_path: Path) -> None:
+    rows = [{**row, "category": "shoes" if i % 2 else "books"} for i, row in enumerate(_rated())]
+    assert [task.name for task in _label(tmp_path, rows).tasks] == ["sentiment", "intensity"]
+    examples, _ = read_data([tmp_path / "data.jsonl"], {"intent": "category"})
+    assert label_examples(examples, LabelRules()).tasks[-1].labels == ("books", "shoes")
+
+
+def test_half_of_a_surrogate_pair_is_left_out_and_told(tmp_path: Path) -> None:
+    broken: list[dict[str, object]] = [{"text": "good \ud83d", "rating": 5}, {"text": None, "rating": 1}]
+    made = _label(tmp_path, [*_rated(), *broken])
+    assert len(made.texts) == 20
+    assert made.notes == ("1 rows without a text", "1 texts with half of a surrogate pair")
+    with pytest.raises(InputError, match=r"got 0 among 9 rows \(9 texts with half of a surrogate pair\)"):
+        _label(tmp_path, broken[:1] * 9)
+
+
 def test_every_format_gives_the_same_rows(tmp_path: Path) -> None:
     rows = [{"text": "a, b", "rating": "3"}, {"text": "第二", "rating": "5"}]
     lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
@@ -78,6 +95,7 @@ def test_columns_are_mapped_and_usual_names_are_found(tmp_path: Path) -> None:
         ('{"words": "x"}\n', {}, "no column of texts; it has words"),
         ("[1]\n", {}, "line 1: expected a JSON object, got list"),
         ("{\n", {}, "line 1: expected one JSON object a line"),
+        ("[" * 100_000 + "\n", {}, "line 1: expected one JSON object a line: maximum recursion depth"),
     ],
 )
 def test_data_that_cannot_be_read_is_refused(
@@ -166,6 +184,51 @@ def test_a_label_file_fixes_the_names_and_must_cover_the_data(tmp_path: Path) ->
     path.write_text('{"mood": ["meh", "wow"]}')
     with pytest.raises(InputError, match="expected an object like"):
         read_label_file(path)
+
+
+WORDS = ("very negative", "negative", "neutral", "positive", "very positive")
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (("positive", "neutral", "negative"), WORDS[1:4]),
+        (("Positive", "Negative"), ("Negative", "Positive")),
+        (("negative", "very negative", "positive", "very positive"), WORDS[:2] + WORDS[3:]),
+        (("negative", "neutral"), WORDS[1:4]),
+        (("neutral", "positive", "very positive"), WORDS),
+        (("negative", "neutral", "positive", "very positive"), WORDS),
+        (("very negative", "negative", "positive"), WORDS[:2] + WORDS[3:]),
+    ],
+)
+def test_well_known_sentiments_are_refused_where_they_would_be_read_as_others(
+    tmp_path: Path, labels: tuple[str, ...], expected: tuple[str, ...]
+) -> None:
+    says = re.escape(f"got {list(labels)}: write {json.dumps(expected)} in --labels")
+    with pytest.raises(InputError, match=says):
+        LabelRules(labels={"sentiment": labels})
+    rows = [{"text": f"t{i}", "sentiment": labels[i % len(labels)]} for i in range(20)]
+    if set(expected) != set(labels):  # of the data alone the order is known, a side may lack
+        with pytest.raises(InputError, match=re.escape(f"write {json.dumps(expected)} in --labels")):
+            _label(tmp_path, rows)
+    made = _label(tmp_path, rows, LabelRules(labels={"sentiment": expected}))
+    assert made.tasks[0].labels == tuple(name.lower() for name in expected)
+
+
+@pytest.mark.parametrize(
+    "labels", [("bad", "good"), ("bad", "neutral", "good"), ("awful", "negative", "positive", "superb"),
+               ("5", "4", "3", "2", "1"), ("very negative", "neutral", "very positive")],
+)  # fmt: skip
+def test_own_names_for_sentiment_are_taken_in_the_order_given(labels: tuple[str, ...]) -> None:
+    assert LabelRules(labels={"sentiment": labels}).labels["sentiment"] == labels
+
+
+def test_sentiments_from_ratings_are_named_as_they_are_served(tmp_path: Path) -> None:
+    made = _label(tmp_path, _rated(), LabelRules(labels={"sentiment": ("bad", "so so", "good")}))
+    assert made.tasks[0].labels == ("negative", "neutral", "positive")
+    assert made.texts.targets["sentiment"][:5].argmax(axis=1).tolist() == [0, 0, 1, 2, 2]
+    with pytest.raises(InputError, match="sentiment has 6 classes, expected 2 to 5"):
+        LabelRules(labels={"sentiment": ("a", "b", "c", "d", "e", "f")})
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.integers(2, 5))

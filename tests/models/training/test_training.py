@@ -258,6 +258,20 @@ def test_a_killed_run_goes_on_to_the_same_weights(folder: Path, data: Path, tmp_
         assert (killed / "checkpoint" / name).read_bytes() == (whole / "checkpoint" / name).read_bytes()
 
 
+class _Steps:
+    """A watcher that counts."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+
+    def step(self, step: int, steps: int, losses: dict[str, float], rate: float) -> None:
+        assert step <= steps
+        self.steps.append(step)
+
+    def evaluation(self, step: int, figures: dict[str, dict[str, float]], score: float) -> None:
+        assert step == self.steps[-1]
+
+
 def test_cross_validation_pseudo_labels_and_questions(folder: Path, data: Path, tmp_path: Path) -> None:
     loose = write_rows(tmp_path / "loose.jsonl", [{"text": row["text"]} for row in make_rows(60, seed=9)])
     synonyms = tmp_path / "synonyms.txt"
@@ -267,7 +281,12 @@ def test_cross_validation_pseudo_labels_and_questions(folder: Path, data: Path, 
         synonyms=str(synonyms), unlabelled=(str(loose),), pseudo_gate=0.5, ask=5,
     )  # fmt: skip
     said: list[str] = []
-    trained = train(request, tmp_path / "run", report=said.append)
+    seen = _Steps()
+    trained = train(request, tmp_path / "run", [seen], report=said.append)
+    history = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
+    steps = [entry["step"] for entry in history if "rate" in entry]
+    assert steps == seen.steps == list(range(1, len(steps) + 1))  # the fit on pseudo-labels after the first
+    assert trained.metrics["steps"] == len(steps)
     cross = trained.metrics["cross_validation"]
     assert isinstance(cross, dict)
     assert cross["sentiment/accuracy"]["folds"] == 2
@@ -313,7 +332,8 @@ def test_labels_that_do_not_match_the_models_heads_are_refused(run: Path, tmp_pa
 
 
 def test_a_student_is_smaller_and_near_its_teacher(run: Path, tmp_path: Path) -> None:
-    request = replace(read_request(run), base=str(run), settings=replace(QUICK, epochs=8))
+    settings = replace(QUICK, epochs=8, hold_embedding=1.0)
+    request = replace(read_request(run), base=str(run), settings=settings)
     result = distil(DistilRequest(request, layers=1, hidden=16), tmp_path / "small")
     assert result.parameters["student"] < 0.5 * result.parameters["teacher"]
     assert result.student["sentiment"]["accuracy"] > 0.6

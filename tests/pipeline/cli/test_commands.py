@@ -52,6 +52,17 @@ def test_a_missing_input_ends_with_3(
     assert "none.jsonl" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["run", "validate"])
+def test_a_source_that_never_ends_is_refused_without_its_password(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--output", str(tmp_path / "out")] if command == "run" else []
+    assert main([command, "--input=kafka://h:9092/t?group=g&sasl.password=hunter2", *where]) == 2
+    told = capsys.readouterr()
+    assert "never ends: pass it as --input of `livelist run --streaming`" in told.err
+    assert "hunter2" not in told.out + told.err
+
+
 def test_an_output_that_cannot_be_written_ends_with_4(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -161,6 +161,16 @@ def test_what_is_piped_has_no_spaces_at_line_ends_and_a_gone_reader_is_noticed(
         console.on_broken_pipe()
 
 
+@pytest.mark.parametrize("flag", ["--streaming", "--follow"])
+def test_arrow_lets_go_of_memory_in_an_endless_run_under_both_names_of_the_flag(
+    flag: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ARROW_DEFAULT_MEMORY_POOL", "")
+    monkeypatch.delenv("ARROW_DEFAULT_MEMORY_POOL")
+    assert main(["run", flag, "--input=x"]) == 2  # before anything runs
+    assert os.environ["ARROW_DEFAULT_MEMORY_POOL"] == "system"
+
+
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "_dispatch", failing(InputError("gone")))
     with pytest.raises(InputError):

@@ -9,10 +9,16 @@ from types import ModuleType
 
 import pytest
 
-from models.errors import UsageError
+from models.errors import DeploymentError, UsageError
 from pipeline.cli import distil, export, prune, train
 from pipeline.cli.parsing import CommandParser
-from pipeline.cli.training_flags import read_columns, read_settings
+from pipeline.cli.training_flags import (
+    prepare_training,
+    read_columns,
+    read_further_request,
+    read_settings,
+)
+from pipeline.cli.training_view import ProgressWatcher
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -67,12 +73,83 @@ def test_flags_become_settings() -> None:
         ("--dropout 1.5", r"dropout must be in \[0, 1\), got 1.5"),
         ("--batch_size 0", "batch_size must be at least 1, got 0"),
         ("--epochs 0", "expected epochs or max_steps above 0"),
+        ("--epochs nan", "epochs must be a finite number, got nan"),
+        ("--epochs inf", "epochs must be a finite number, got inf"),
+        ("--rate nan", "rate must be a finite number, got nan"),
+        ("--max_steps -5", "max_steps must be at least 0, got -5"),
+        ("--clip -1", "clip must be at least 0, got -1.0"),
+        ("--patience -1", "patience must be at least 0, got -1"),
+        ("--seed -1", "seed must be at least 0, got -1"),
+        ("--seed 4294967296", "seed must be below 4294967296, got 4294967296"),
+        ("--adversarial -1", "adversarial must be at least 0, got -1.0"),
+        ("--hold_embedding -5", "hold_embedding must be at least 0, got -5.0"),
     ],
 )
 def test_settings_out_of_range_are_refused(flags: str, says: str) -> None:
     args = train.parse(CommandParser("livelist train"), f"--base b --data d --output o {flags}".split())
     with pytest.raises(UsageError, match=says):
         read_settings(args)
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        (train, "--base b --data d --output o --ask -3"),
+        (prune, "--model m --layers 1 --output o --recover_steps -3"),
+    ],
+)
+def test_a_number_of_texts_or_steps_is_not_negative(command: ModuleType, arguments: str) -> None:
+    with pytest.raises(UsageError, match="expected a whole number of at least 0, got '-3'"):
+        command.parse(CommandParser("livelist"), arguments.split())
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--map text=body",
+        "--tasks sentiment",
+        "--labels l.json",
+        "--rating_scale 1:5",
+        "--sentiment_classes 3",
+        "--validation v.jsonl",
+        "--validation_share 0.1",
+    ],
+)
+def test_flags_about_data_are_refused_where_a_run_brings_its_own(flags: str) -> None:
+    for command, arguments in ((distil, "--teacher r"), (prune, "--model r")):
+        args = command.parse(CommandParser("livelist"), f"{arguments} --layers 1 --output o {flags}".split())
+        with pytest.raises(UsageError, match=f"{flags.split()[0]}: without --data the texts and labels are"):
+            read_further_request(args, "r")
+
+
+@pytest.mark.parametrize(
+    ("flags", "missing"),
+    [
+        ("", "matplotlib"),
+        ("--mode full", "tensorboard"),
+        ("--mode lora", "peft"),
+        ("--mode lora", "torch, peft"),
+    ],
+)
+def test_a_missing_package_is_told_at_the_start(
+    flags: str, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    args = train.parse(CommandParser("livelist"), f"--base b --data d --output o {flags}".split())
+    absent = {*missing.split(", "), "peft"}
+    monkeypatch.setattr("models.training.find_spec", lambda name: None if name in absent else name)
+    with pytest.raises(DeploymentError, match=f"training needs {missing}: pip install"):
+        prepare_training(args)
+
+
+def test_without_a_terminal_a_line_comes_every_half_minute(capsys: pytest.CaptureFixture[str]) -> None:
+    seconds = 0.0
+    watcher = ProgressWatcher(None, now=lambda: seconds)
+    for step in range(101, 201):  # a run that went on from step 100, five seconds a step
+        watcher.step(step, 1200, {"sentiment": 0.5, "topics": 0.25}, 1e-3)
+        seconds += 5
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "step 107 of 1,200: loss 0.750, 1:31:05 left"
+    assert len(lines) == 16
 
 
 def test_a_map_without_a_column_is_refused() -> None:

@@ -120,6 +120,8 @@ def test_a_sink_is_read_from_its_uri(uri: str, address: object) -> None:
         ("kafka://h:1/t?grop=g", "did you mean group?"),
         ("kafka://h:1/t?group=g&start=middle", "expected earliest or latest, got 'middle'"),
         ("kafka://user:secret@h:1/t?group=g", "do not belong on a command line"),
+        ("kafka://h:1/t?group=g&tables=alerts", "tables= is for a sink"),
+        ("kafka://h:1/t?group=g&timeout_seconds=5", "timeout_seconds= is for a sink"),
     ],
 )
 def test_a_wrong_source_is_refused_with_what_to_write_instead(uri: str, told: str) -> None:
@@ -134,6 +136,8 @@ def test_a_wrong_source_is_refused_with_what_to_write_instead(uri: str, told: st
         ("postgersql://h/db", "did you mean postgresql://"),
         ("detla://out", "did you mean delta://"),
         ("kafka://h:1/t?tables=recomendations", "did you mean recommendations?"),
+        ("kafka://h:1/t?group=g", "group= is for a source"),
+        ("kafka://h:1/t?start=latest", "start= is for a source"),
         ("postgresql://h/db?tables=recommendations_latest", "is none that is written"),
         ("postgresql://h/", "expected postgresql://"),
         ("postgresql://h/db?schema=Shop;drop", "no name of a schema"),

@@ -76,10 +76,14 @@ ENDLESS_REFUSALS = {
         sinks=("postgresql://someone@localhost/lists",),
     ),
     "not --format csv": job(form=InputFormat(name="csv")),
-    "--emit_history is for bounded runs": job(emit_history=True),
-    "--state_dir is for a job on one machine": job(state_dir="/tmp/state"),
-    "--rerank_at_drain is for a job on one machine": job(rerank_at_drain=True),
-    "--reindex_every_seconds is for a job on one machine": job(reindex_every_seconds=5.0),
+    "--emit_history does nothing in an endless run on Dataflow: it is for bounded runs": job(
+        emit_history=True
+    ),
+    "--state_dir does nothing in an endless run on Dataflow": job(state_dir="/tmp/state"),
+    "--rerank_at_drain does nothing in an endless run on Dataflow": job(rerank_at_drain=True),
+    "--reindex_every_seconds does nothing in an endless run on Dataflow": job(reindex_every_seconds=5.0),
+    "--allowed_lateness_seconds does nothing in an endless run on Dataflow": job(allowed_lateness_seconds=60),
+    "--snapshot_every_seconds is for sinks whose rows gather": job(snapshot_every_seconds=60.0),
     "--model /models/mine: Dataflow's workers have it only from an image": job(model="/models/mine"),
     "has no CUDA": job(providers=("CUDAExecutionProvider",)),
 }
@@ -130,7 +134,10 @@ def test_a_bounded_job_takes_files_that_workers_see(why: str, config: JobConfig)
 def test_flags_of_a_job_in_this_process_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     command = ["run", "--streaming", "--runner=DataflowRunner", "--input=pubsub://some-project/feedback"]
     assert main([*command, f"--output={BUCKET}/out", "--metrics_port=9400"]) == 2
-    assert "--metrics_port is for a job in this process" in capsys.readouterr().err
+    assert (
+        "--metrics_port does nothing in an endless run on Dataflow: it is for an endless run "
+        "in this process or on Flink" in capsys.readouterr().err
+    )
 
 
 def test_a_message_is_known_by_its_id_or_else_by_its_bytes() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from models.errors import InputError
+from models.errors import InputError, UsageError
 from pipeline.inputs.finding import Input, check_inputs, open_input, skipped_files, spool, total_bytes
 
 
@@ -72,6 +73,24 @@ def test_no_pattern_at_all_is_an_input_error() -> None:
 def test_a_url_that_beam_does_not_know_is_an_input_error() -> None:
     with pytest.raises(InputError, match="cannot list nowhere://bucket/x"):
         check_inputs(["nowhere://bucket/x"])
+
+
+@pytest.mark.parametrize(
+    ("uri", "told"),
+    [
+        (
+            "kafka://h:9092/t?group=g&sasl.password=hunter2",
+            "kafka://h:9092/t?group=g&sasl.password=*** never ends",
+        ),
+        ("pubsub://my-project/feedback", "pass it as --input of `livelist run --streaming`"),
+        ("postgresql://me:hunter2@h/db", "postgresql:// is not for --input"),
+        ("kafak://h:9092/t?group=g&sasl.password=hunter2", "did you mean kafka://"),
+    ],
+)
+def test_a_service_is_told_from_a_file_system_and_shows_no_password(uri: str, told: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(told)) as refused:
+        check_inputs([uri])
+    assert "hunter2" not in str(refused.value)
 
 
 def test_a_file_that_cannot_be_opened_is_an_input_error(tmp_path: Path) -> None:

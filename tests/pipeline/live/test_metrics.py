@@ -8,6 +8,7 @@ import re
 import urllib.error
 import urllib.request
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -29,10 +30,12 @@ def test_a_run_tells_records_lists_freshness_and_versions_but_nobody(tmp_path: P
     with live_run(events, tmp_path / "out", watch=runs.append, reindex_every_seconds=60) as (state, _):
         await_that(lambda: state.lists >= 14 and state.freshness.behaviour.cumulative()[-1])
         run = runs[0]
-        with served_metrics(0, lambda: rendered(metrics_of(run))) as port:
-            text = _get(f"http://127.0.0.1:{port}/metrics")
+        with served_metrics(0, lambda: rendered(metrics_of(run))) as url:
+            text = _get(url)
             with pytest.raises(urllib.error.HTTPError, match="404"):
-                _get(f"http://127.0.0.1:{port}/else")
+                _get(url.replace("metrics", "else"))
+            port = urlsplit(url).port
+            assert port
             with pytest.raises(UsageError, match=f"--metrics_port {port}: cannot listen"):
                 served_metrics(port, str).__enter__()
     assert 'livelist_records_total{account="input"} 143' in text
@@ -52,6 +55,14 @@ def _get(url: str) -> str:
     with urllib.request.urlopen(url, timeout=5) as answer:
         body: str = answer.read().decode()
         return body
+
+
+def test_metrics_listen_where_they_are_asked_to_and_say_so() -> None:
+    with served_metrics(0, lambda: "all", "0.0.0.0") as url:
+        assert url.startswith("http://0.0.0.0:")
+        assert _get(url.replace("0.0.0.0", "127.0.0.2")) == "all"
+    with pytest.raises(UsageError, match=r"cannot listen on 192\.0\.2\.1:0"):
+        served_metrics(0, str, "192.0.2.1").__enter__()
 
 
 def test_labels_are_escaped() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shutil
 import signal
 import time
@@ -294,8 +295,11 @@ def test_a_killed_job_that_starts_again_ends_with_the_lists_of_the_pure_core(
         (["--format", "amazon"], "follows JSON lines, not --format amazon"),
         (["--runner", "DirectRunner"], "does not run on DirectRunner: it chooses among three engines"),
         (["--runner", "BundleBasedDirectRunner"], "leave --runner out, or pass FnApiRunner"),
-        (["--emit_history"], "--emit_history is for bounded runs"),
-        (["--now", "2024-01-01"], "--now is for bounded runs"),
+        (["--runner", "spark"], "does not run on SparkRunner: no endless job is made for it"),
+        (["--direct_num_workers=2"], "--direct_num_workers is of no use in an endless run in this process"),
+        (["--direct_running_mode=multi_processing"], "--direct_running_mode is of no use"),
+        (["--emit_history"], "--emit_history does nothing in an endless run in this process"),
+        (["--now", "2024-01-01"], "--now does nothing in an endless run in this process"),
         (["--output", "gs://bucket/out"], "expected one folder of the tables"),
     ],
 )
@@ -306,6 +310,24 @@ def test_what_an_endless_run_cannot_do_is_refused_with_the_reason(
     assert main(job) == 2
     assert why in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_follow_is_streaming_and_tells_where_its_metrics_are(
+    events: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = ["run", "--follow", "--runner=fnapi", "--input", str(events), "--output", str(tmp_path / "out")]
+    few = ["--model=none", "--run_for_seconds=0.5", "--snapshot_every_seconds=0.3"]
+    assert main([*job, *few, "--metrics_port=0", "--metrics_host=0.0.0.0"]) == 0
+    told = capsys.readouterr()
+    assert re.search(r"^metrics: http://0\.0\.0\.0:[1-9]\d*/metrics$", told.err, re.MULTILINE)
+    assert "warning: --metrics_host 0.0.0.0 shows the run's figures" in told.err
+    assert "lists in" in told.out and users_of(tmp_path / "out")
+
+
+@pytest.mark.parametrize("port", ["99999", "-1", "http"])
+def test_what_is_no_port_is_refused(port: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--follow", f"--input={tmp_path}", "--output=out", f"--metrics_port={port}"]) == 2
+    assert f"--metrics_port: expected a port from 0 to 65535, got '{port}'" in capsys.readouterr().err
 
 
 def test_stdin_and_missing_folders_are_refused(tmp_path: Path) -> None:

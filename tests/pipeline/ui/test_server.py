@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli.main import main
+from pipeline.listening import is_loopback
 from pipeline.ui.server import ENDPOINTS
-from pipeline.ui.serving import is_loopback, listen
+from pipeline.ui.serving import listen
 from tests.models.table_records import top_k
 from tests.pipeline.tables.runs import RECORDS, publish_records
 from tests.pipeline.ui.pages import Page, page_at, served
