@@ -192,7 +192,11 @@ _COLUMNS: Final[dict[str, tuple[pa.Field, ...]]] = {
         _column("conflicts", pa.int64(), "those where stars and words disagree"),
     ),
     "alerts": (
-        _column("kind", pa.string(), "polarity_drop, surge, conflict_rate, index_refused or model_refused"),
+        _column(
+            "kind",
+            pa.string(),
+            "polarity_drop, surge, conflict_rate, index_refused, model_refused or text_lane_stopped",
+        ),
         _column("subject_kind", pa.string(), "item, topic, stream or job"),
         _column("subject", pa.string(), "item_id, topic name, or 'all'"),
         _column("time", _TIME, "end of the window that raised it"),

@@ -1,7 +1,8 @@
 """JudgeLateness: feedback that is much older than what stands before it in the log is quarantined.
 
-For endless runs that read an ordered log in one process. Whether an event is late depends on the log
-alone, never on the wall clock: so a log of last year is read whole, and a restart judges as before.
+For endless runs that read an ordered log in one process. The clock is the newest event_time so far,
+but never ahead of the wall clock: so a log of last year is read whole, and a sender whose clock is
+ahead makes nobody else late. It is kept in checkpoints and never runs back, so a restart goes on with it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from apache_beam.pvalue import DoOutputsTuple, TaggedOutput
 
 from models.pane import copy_of
 from models.records import MICROS_PER_DAY, DeadLetter, FeedbackEvent, Micros, ScoredFeedback
+from models.times import wall_clock
 from transforms.live_store import live_store
 from transforms.update_state import quarantined
 
@@ -25,7 +27,7 @@ class JudgeLateness(beam.PTransform):
     An erasure is never late.
     """
 
-    allowed: Micros  # before the newest event_time so far
+    allowed: Micros  # before the clock
     run_id: str  # whose LiveStore keeps that time
 
     def expand(self, events: beam.PCollection[FeedbackEvent]) -> DoOutputsTuple:
@@ -44,7 +46,7 @@ class _Judge(beam.DoFn):
         self._store = live_store(self._run_id)
 
     def process(self, event: FeedbackEvent) -> Iterator[FeedbackEvent | TaggedOutput]:
-        self._store.newest = max(self._store.newest, event.event_time)
+        self._store.newest = max(self._store.newest, min(event.event_time, wall_clock()))
         too_old = self._store.newest - self._allowed - event.event_time
         if too_old <= 0 or event.kind == "erase":
             yield event

@@ -238,7 +238,10 @@ class _RankNewest(_RankInBatches):
         return False
 
     def _swap(self) -> None:
+        before = self._index.version
         self._index, refusal = newer_index(self._root, self._index)
+        if self._index.version != before:
+            _LOG.info("the item index %s takes over from %s", self._index.version, before)
         if refusal and refusal != self._refusal:
             self._refused(refusal)
         self._refusal = refusal

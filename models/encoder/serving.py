@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from models.encoder.artefact import DEFAULT_MODEL_PATH, read_manifest
+from models.encoder.artefact import DEFAULT_MODEL_PATH, Artefact, read_manifest
 from models.encoder.scorer import BatchStatistics, ScoringResult, TextScorer
 from models.encoder.session import CPU_PROVIDERS
 from models.errors import DeploymentError
@@ -127,6 +127,11 @@ class ScorerPool:
     def scorer(self) -> TextScorer:
         """The scorer of the version that serves now, without looking for a newer one."""
         return self._scorer
+
+    @property
+    def artefact(self) -> Artefact:
+        """That serves now."""
+        return self._scorer.artefact
 
     @property
     def swaps(self) -> int:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from models.encoder.artefact import Artefact
 from models.encoder.serving import Served
 from pipeline.config import JobConfig
 from pipeline.live import run as live
@@ -18,6 +19,10 @@ class SlowScorer:
     def __init__(self, scorer: Scorer, seconds: float) -> None:
         self._scorer = scorer
         self._seconds = seconds
+
+    @property
+    def artefact(self) -> Artefact:
+        return self._scorer.artefact
 
     def score(self, texts: Sequence[str]) -> Served:
         time.sleep(self._seconds)

@@ -40,6 +40,10 @@ class Growth:
     state_slope: float  # megabytes a minute that what is kept of users and texts took of it
     spread: float  # megabytes: half of the samples are that near to the line
 
+    def is_above(self, megabytes_a_minute: float) -> bool:
+        """Whether the job's own process grew faster than that, what it keeps of users included."""
+        return self.slope > megabytes_a_minute
+
     def told(self) -> str:
         """One line for people."""
         return (

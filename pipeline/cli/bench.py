@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from rich.table import Table
 
+from models.errors import UsageError
 from pipeline.cli.console import output_console
 from pipeline.cli.parsing import CommandParser
 from pipeline.flags.values import positive_float
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 EXAMPLE: Final = """livelist bench live
   livelist bench live --rate 100 --seconds 60
   livelist bench live --rate 100 --seconds 60 --batch_seconds 5      (a slow encoder holds up no list)
-  livelist bench live --soak_minutes 60 --plot out/soak.svg          (memory, at one rate)"""
+  livelist bench live --soak_minutes 60 --plot out/soak.svg          (memory, at one rate)
+  livelist bench live --soak_minutes 60 --most_mb_a_minute 1         (1 where it grew faster)"""
 
 _SOAK_RATE: Final = 100.0
 
@@ -55,8 +57,17 @@ def parse(parser: CommandParser, arguments: list[str]) -> argparse.Namespace:
         metavar="MINUTES",
         help=f"--rate (default: {_SOAK_RATE:g}) for so long, and how memory grew",
     )
+    add(
+        "--most_mb_a_minute",
+        type=positive_float,
+        metavar="MEGABYTES",
+        help="with --soak_minutes: exit code 1 where memory grew faster after its warm-up",
+    )
     add("--plot", type=Path, metavar="FILE", help="write the plot there, as SVG")
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    if args.most_mb_a_minute is not None and args.soak_minutes is None:
+        raise UsageError("--most_mb_a_minute goes with --soak_minutes")
+    return args
 
 
 def run(args: argparse.Namespace) -> int:
@@ -108,9 +119,13 @@ def _soak(plan: Plan, args: argparse.Namespace) -> int:
     plan = dataclasses.replace(plan, rate=args.rate or _SOAK_RATE)
     step, samples = run_soak(plan, args.soak_minutes * 60)
     _print_table([step], console)
-    console.print(growth_of(samples).told(), soft_wrap=True)
+    growth = growth_of(samples)
+    console.print(growth.told(), soft_wrap=True)
     _write_plot(args.plot, lambda: plot_memory(samples, f"{plan.rate:g} events a second"), console)
-    return 0
+    if args.most_mb_a_minute is None or not growth.is_above(args.most_mb_a_minute):
+        return 0
+    console.print(f"memory grew faster than --most_mb_a_minute {args.most_mb_a_minute:g}")
+    return 1
 
 
 def _write_plot(path: Path | None, draw: Callable[[], str], console: Console) -> None:

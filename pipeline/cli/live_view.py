@@ -8,14 +8,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
 from rich.text import Text
 
-from pipeline.live.json_logs import JsonFormatter
+from pipeline.live.json_logs import JsonFormatter, strays_logged
 
 if TYPE_CHECKING:
     from pipeline.live.run import LiveReport
@@ -26,14 +26,17 @@ _STATUS_SECONDS: Final = 1.0
 
 
 @contextmanager
-def stopped_by_signals(state: LiveState, after_seconds: float | None) -> Iterator[None]:
+def stopped_by_signals(
+    state: LiveState, after_seconds: float | None, log_format: str = "text"
+) -> Iterator[None]:
     """The first SIGINT or SIGTERM, or the time, asks for a drain; a second signal interrupts that."""
 
     def ask(number: int, frame: FrameType | None) -> None:
         if state.stop.is_set():
             raise KeyboardInterrupt
         state.stop.set()
-        print("\nlivelist: draining; once more stops at once", file=sys.stderr)
+        if log_format == "text":  # else it is in the log
+            print("\nlivelist: draining; once more stops at once", file=sys.stderr)
 
     before = {number: signal.signal(number, ask) for number in _SIGNALS}
     if after_seconds is not None:
@@ -53,17 +56,21 @@ def _stop_after(state: LiveState, seconds: float) -> None:
 
 @contextmanager
 def warnings_shown(log_format: str = "text") -> Iterator[None]:
-    """What goes wrong in the background of our own steps is told on standard error while the job goes on."""
+    """What goes wrong in the background of our own steps is told on standard error while the job goes on.
+
+    As JSON, what goes well is told too, in few lines; and nothing but such lines comes then.
+    """
     handler = logging.StreamHandler()
     as_json = log_format == "json"
     handler.setFormatter(JsonFormatter() if as_json else logging.Formatter("livelist: %(message)s"))
     ours = [logging.getLogger(name) for name in ("models", "transforms", "pipeline")]
     for logger in ours:
         logger.addHandler(handler)
-        logger.setLevel(logging.WARNING)
+        logger.setLevel(logging.INFO if as_json else logging.WARNING)
         logger.propagate = False
     try:
-        yield
+        with strays_logged() if as_json else nullcontext():
+            yield
     finally:
         for logger in ours:
             logger.removeHandler(handler)
@@ -72,9 +79,9 @@ def warnings_shown(log_format: str = "text") -> Iterator[None]:
 
 
 @contextmanager
-def show_status(state: LiveState) -> Iterator[None]:
-    """One line on a terminal that follows the run; nothing elsewhere."""
-    if not sys.stderr.isatty():
+def show_status(state: LiveState, log_format: str = "text") -> Iterator[None]:
+    """One line on a terminal that follows the run; nothing elsewhere, nor among JSON."""
+    if not sys.stderr.isatty() or log_format == "json":
         yield
         return
     done = threading.Event()

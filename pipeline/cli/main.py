@@ -67,8 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, Exception) as error:
         if debug:
             raise
-        message, exit_code = explain_failure(error, _output_of(arguments))
-        print(f"livelist: {message}", file=sys.stderr)
+        message, exit_code = explain_failure(error, _value_of(arguments, "--output"))
+        print(_failure_line(message, arguments), file=sys.stderr)
         return exit_code
 
 
@@ -97,11 +97,20 @@ def explain_failure(error: BaseException, output: str | None = None) -> tuple[st
     return f"{type(error).__name__}: {one_line(error)} (--debug shows where)", 1
 
 
-def _output_of(arguments: Sequence[str]) -> str | None:
-    """The value of --output, wherever the command failed."""
+def _failure_line(message: str, arguments: Sequence[str]) -> str:
+    """For people, or as JSON where the log is."""
+    if _value_of(arguments, "--log_format") != "json":
+        return f"livelist: {message}"
+    from pipeline.live.json_logs import failure_line
+
+    return failure_line(message)
+
+
+def _value_of(arguments: Sequence[str], wanted: str) -> str | None:
+    """The value of a flag, wherever the command failed."""
     for place, argument in enumerate(arguments):
         flag, given, value = argument.partition("=")
-        if flag == "--output":
+        if flag == wanted:
             return value if given else next(iter(arguments[place + 1 :]), None)
     return None
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from pipeline.cli.console import output_console, progress, quiet_libraries, quiet_workers, tell_skipped
@@ -93,23 +95,22 @@ def _run_endless(launch: Launch, args: argparse.Namespace) -> int:
         return run_on_prism(launch, args)
     check_engine(launch.runner)
     refuse_idle_options(args.beam)
-    print(
-        f"runner: {launch.runner}, in this process; each list follows what arrived since the one before; a "
-        f"restart goes on from {state_folder(launch.config)}",
-        file=sys.stderr,
-    )
     run_id = new_run_id()
     state = live_state(run_id)
-    if not is_loopback(args.metrics_host):
-        print(
-            f"warning: --metrics_host {args.metrics_host} shows the run's figures to whoever reaches this "
-            "machine, without a password; users, items and texts are not among them",
-            file=sys.stderr,
-        )
     with ExitStack() as running:
         running.enter_context(warnings_shown(args.log_format))
-        running.enter_context(stopped_by_signals(state, args.run_for_seconds))
-        running.enter_context(show_status(state))
+        tell = partial(_tell, args.log_format)
+        tell(
+            f"runner: {launch.runner}, in this process; each list follows what arrived since the one before; "
+            f"a restart goes on from {state_folder(launch.config)}"
+        )
+        if not is_loopback(args.metrics_host):
+            tell(
+                f"warning: --metrics_host {args.metrics_host} shows the run's figures to whoever reaches "
+                "this machine, without a password; users, items and texts are not among them"
+            )
+        running.enter_context(stopped_by_signals(state, args.run_for_seconds, args.log_format))
+        running.enter_context(show_status(state, args.log_format))
 
         def watch(run: LiveRun) -> None:
             if args.metrics_port is None:
@@ -117,8 +118,16 @@ def _run_endless(launch: Launch, args: argparse.Namespace) -> int:
             url = running.enter_context(
                 served_metrics(args.metrics_port, lambda: rendered(metrics_of(run)), args.metrics_host)
             )
-            print(f"metrics: {url}", file=sys.stderr, flush=True)
+            tell(f"metrics: {url}")
 
         report = run_live(launch.config, launch.beam_options, run_id, watch)
     print_live_report(report, output_console())
     return 0
+
+
+def _tell(log_format: str, notice: str) -> None:
+    """A line of standard error, as the rest of it is."""
+    if log_format == "json":
+        logging.getLogger(__name__).info(notice)
+    else:
+        print(notice, file=sys.stderr, flush=True)

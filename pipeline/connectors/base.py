@@ -50,6 +50,12 @@ class PullSource(Protocol):
     def backlog(self) -> int | None:
         """Messages that wait at the broker, None where it cannot be asked."""
 
+    def oldest_held(self) -> Micros | None:
+        """When the oldest message that came and is not committed was published; None: there is none.
+
+        None too where a source does not take messages off others, and so does not hold them up.
+        """
+
     def close(self) -> None:
         """Gives back what is not committed, at once."""
 

@@ -60,21 +60,25 @@ class SinkFeeder(AbstractContextManager["SinkFeeder"]):
     """Feeds one sink from one folder between entering and leaving, or until `drain`.
 
     Entering opens the sink and raises its error: a wrong address is told at the start. Later a sink
-    that fails is asked again, for ever, ever more slowly; `counts` and the log say so.
+    that fails is asked again, for ever, ever more slowly; `counts` and the log say so. So it is from the
+    start on when a run is `restarted` whose folder stands: that sink was there once, and may be away now.
     """
 
-    def __init__(self, name: str, folder: Path, sink: TableSink) -> None:
+    def __init__(self, name: str, folder: Path, sink: TableSink, restarted: bool = False) -> None:
         self.name = name  # for people: the address without secrets
         self.counts = FeedCounts()
         self._folder = folder
         self._sink = sink
+        self._may_be_away = restarted and folder.is_dir()
+        self._opened = False
         self._stop = threading.Event()
         self._draining = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sink-feeder", daemon=True)
 
     def __enter__(self) -> SinkFeeder:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._sink.open()
+        if not self._may_be_away:
+            self._open()
+            self._folder.mkdir(parents=True, exist_ok=True)
         self._thread.start()
         return self
 
@@ -103,10 +107,17 @@ class SinkFeeder(AbstractContextManager["SinkFeeder"]):
                 )
             self._stop.wait(POLL_SECONDS)
 
+    def _open(self) -> None:
+        self._sink.open()
+        self._opened = True
+
     def _run(self) -> None:
         pause = _FIRST_PAUSE_SECONDS
         while not self._stop.is_set():
             try:
+                if not self._opened:
+                    self._open()
+                    self._tell_success()
                 sent = self._send_some()
             except Exception as error:  # a thread must not die in silence
                 self._tell_failure(error)

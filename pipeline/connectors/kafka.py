@@ -18,6 +18,7 @@ from confluent_kafka import (
 )
 
 from models.errors import InputError, LivelistError
+from models.records import Micros
 from pipeline.connectors.addresses import KafkaTopic
 from pipeline.connectors.base import Received
 from pipeline.connectors.kafka_client import (
@@ -101,6 +102,10 @@ class KafkaSource:
             return sum(self._lag(consumer, partition) for partition in consumer.assignment())
         except KafkaException:
             return None
+
+    def oldest_held(self) -> Micros | None:
+        """None: what is not committed stays in the topic, and the backlog counts it."""
+        return None
 
     def close(self) -> None:
         """Leaves the group, having committed for good what was committed."""

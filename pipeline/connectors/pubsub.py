@@ -20,6 +20,7 @@ from google.cloud import pubsub_v1
 from google.pubsub_v1.types import StreamingPullRequest
 
 from models.errors import InputError
+from models.records import Micros
 from pipeline.connectors.addresses import PubsubSubscription
 from pipeline.connectors.base import Received
 from pipeline.connectors.pubsub_client import (
@@ -74,6 +75,10 @@ class PubsubSource:
     def backlog(self) -> int | None:
         """None: the service does not tell subscribers (Cloud Monitoring has num_undelivered_messages)."""
         return None
+
+    def oldest_held(self) -> Micros | None:
+        """When the oldest message that this connection holds was published, by the service's clock."""
+        return self._open().leases.oldest()
 
     def close(self) -> None:
         """Sends what is still to acknowledge and returns the rest, so that others get it at once."""
@@ -165,13 +170,14 @@ class _Running:
     def _take_in(self, response: Any) -> None:
         # The message below the wrapper: its fields are much quicker to read.
         for each in response._pb.received_messages:
-            self.leases.hold(each.ack_id, len(each.message.data))
             sent = each.message.publish_time
+            published = sent.seconds * 1_000_000 + sent.nanos // 1000
+            self.leases.hold(each.ack_id, len(each.message.data), published)
             self._arrived.put(
                 Received(
                     each.message.data,
                     f"pubsub:{self._known_as}:{each.message.message_id}",
-                    sent.seconds * 1_000_000 + sent.nanos // 1000,
+                    published,
                     each.ack_id,
                 )
             )

@@ -9,10 +9,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from google.cloud import pubsub_v1
 
+from models.records import Micros
 from pipeline.connectors.addresses import PubsubSubscription
 from pipeline.connectors.pubsub_client import ANSWER_SECONDS, PUBSUB_ERRORS
 
@@ -24,23 +25,29 @@ _EXTEND_SECONDS: Final = LEASE_SECONDS / 3
 _IDS_PER_REQUEST: Final = 1000
 
 
+class _Held(NamedTuple):
+    size: int  # bytes
+    since: float  # seconds of the monotonic clock
+    published: Micros
+
+
 class Leases:
     """Of one connection. One thread runs `keep`; the others call the rest."""
 
     def __init__(self, client: pubsub_v1.SubscriberClient, address: PubsubSubscription) -> None:
         self._client = client
         self._address = address
-        self._held: dict[str, tuple[int, float]] = {}  # ack id -> bytes, since when
+        self._held: dict[str, _Held] = {}  # by ack id
         self._bytes = 0
         self._done: list[str] = []  # committed, not acknowledged yet
         self._changed = threading.Condition()
         self._waiting = True  # for room
         self._ending = False
 
-    def hold(self, ack_id: str, size: int) -> None:
+    def hold(self, ack_id: str, size: int, published: Micros) -> None:
         """A message has come."""
         with self._changed:
-            self._held[ack_id] = size, time.monotonic()
+            self._held[ack_id] = _Held(size, time.monotonic(), published)
             self._bytes += size
 
     def commit(self, receipts: Sequence[str]) -> None:
@@ -50,6 +57,11 @@ class Leases:
                 self._drop(receipt)
             self._done.extend(receipts)
             self._changed.notify_all()
+
+    def oldest(self) -> Micros | None:
+        """When the oldest of what is held was published; None where nothing is."""
+        with self._changed:
+            return min((held.published for held in self._held.values()), default=None)
 
     def wait_for_room(self) -> None:
         """Returns when fewer messages are held than the address allows, or nobody waits any more."""
@@ -96,12 +108,13 @@ class Leases:
         return len(self._held) >= limits.max_outstanding or self._bytes >= limits.max_outstanding_bytes
 
     def _drop(self, ack_id: str) -> None:
-        self._bytes -= self._held.pop(ack_id, (0, 0.0))[0]
+        held = self._held.pop(ack_id, None)
+        self._bytes -= held.size if held else 0
 
     def _still_held(self) -> list[str]:
         oldest = time.monotonic() - MAX_LEASE_SECONDS
         with self._changed:
-            for ack_id in [each for each, (_, since) in self._held.items() if since < oldest]:
+            for ack_id in [each for each, held in self._held.items() if held.since < oldest]:
                 self._drop(ack_id)
             return list(self._held)
 

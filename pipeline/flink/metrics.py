@@ -19,7 +19,7 @@ from pipeline.cluster.settings import load_settings
 from pipeline.flink.books import read_books
 from pipeline.flink.status import JobStatus, job_status
 from pipeline.flink.steward import Steward
-from pipeline.live.metrics import Metric, of_ages, one, rendered, resident_bytes, served_metrics
+from pipeline.live.metrics import Metric, info, of_ages, one, rendered, resident_bytes, served_metrics
 from pipeline.tables.output_folder import local_path
 
 _LOOK_SECONDS: Final = 5.0
@@ -82,16 +82,17 @@ def _of_books(folder: Path) -> Iterator[Metric]:
     )
     scored, unscored = books["accepted.scored"], books["accepted.unscored"]
     yield one("livelist_texts_scored_total", "counter", "Accepted texts with a score.", scored)
-    yield one("livelist_texts_unscored", "gauge", "Accepted texts whose score is still to come.", unscored)
+    told = "Accepted texts without a score: it is to come, cannot be made, or the event was taken back first."
+    yield one("livelist_texts_unscored", "gauge", told, unscored)
 
 
 def _of_versions(steward: Steward) -> Iterator[Metric]:
     index = read_pointer(local_path(steward.config.output))
     version = "" if index is None else index.name
-    yield Metric("livelist_index_info", "gauge", "The published item index.", [({"version": version}, 1)])
+    yield info("livelist_index_info", "The published item index.", {"version": version})
     if steward.published is not None and steward.published.model:
         labels = {"version": steward.published.model}
-        yield Metric("livelist_model_info", "gauge", "The published model, if it is sound.", [(labels, 1)])
+        yield info("livelist_model_info", "The newest published model that is sound.", labels)
 
 
 def _of_flink(status: JobStatus) -> Iterator[Metric]:

@@ -110,10 +110,6 @@ class GrowingFiles:
         """The files with bytes that are not a whole line yet."""
         return sorted(path for path, place in self.places.items() if self._ends.get(path, 0) > place.offset)
 
-    def bytes_behind(self) -> int:
-        """What was seen and is not read yet."""
-        return sum(max(0, self._ends.get(path, 0) - place.offset) for path, place in self.places.items())
-
     def _find(self) -> None:
         present = followed_files(self._patterns)
         known = {place.name for place in self.places.values()}
@@ -192,6 +188,21 @@ class GrowingFiles:
             at += len(block)
         self._searched[path] = at
         return 0
+
+
+def bytes_between(behind: Mapping[str, Place], ahead: Mapping[str, Place]) -> int:
+    """What one reader has read of its files and another, behind it, has not; to whole regions of lines."""
+    return sum(max(0, place.offset - _read_of(behind.get(path), place)) for path, place in ahead.items())
+
+
+def bytes_unread(places: Mapping[str, Place]) -> int:
+    """By how much the files of these places are longer now than they were read."""
+    found = ((_stat(path), place) for path, place in places.items())
+    return sum(max(0, size.st_size - place.offset) for size, place in found if size is not None)
+
+
+def _read_of(mine: Place | None, place: Place) -> int:
+    return mine.offset if mine is not None and mine[1:3] == place[1:3] else 0
 
 
 class _CountedLines(Iterator[bytes]):

@@ -63,7 +63,7 @@ class Checkpoint:
     relist: frozenset[str]
     vectors: Mapping[int, tuple[str, bytes]]
     replacing: bool = False  # tables of an earlier run stand yet, and are to go
-    newest: Micros = 0  # event_time so far, where lateness is judged
+    newest: Micros = 0  # the clock of lateness, where that is judged
 
     def store(self) -> LiveStore:
         """What the steps of the job go on with."""

@@ -10,6 +10,7 @@ The place in the log is with the process, like all that this engine keeps: check
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -44,6 +45,7 @@ MAX_BUNDLE_RECORDS: Final = 20_000
 MAX_BUNDLE_SECONDS: Final = 2.0
 #: Timestamps are times of arrival; the watermark stays so far behind the wall clock.
 OUT_OF_ORDER_SECONDS: Final = 60.0
+_LOG: Final = logging.getLogger(__name__)
 
 
 def _nothing() -> bool:
@@ -176,6 +178,8 @@ class FollowReader(UnboundedReader):
             stopping = self._state.stop.is_set()
             looked = time.monotonic()
             self._look(find_new=stopping)
+            if stopping:
+                _LOG.info("draining: what is there is read, and nothing that comes later")
             # What is there at the stop is read to its end, and nothing that comes later.
             self._draining = stopping
             record = self._log.take()

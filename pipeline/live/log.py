@@ -63,9 +63,5 @@ class LiveLog:
         """The followed files with bytes that are not a whole line yet."""
         return [path for part in self._parts for path in part.unfinished() if not self._spooled(path)]
 
-    def bytes_behind(self) -> int:
-        """What was seen and is not read yet."""
-        return sum(part.bytes_behind() for part in self._parts)
-
     def _spooled(self, path: str) -> bool:
         return any(path.startswith(spool + "/") for spool in self._spools)

@@ -18,6 +18,9 @@ from typing import Final, NamedTuple
 
 from models.errors import UsageError
 from models.ranking.index import read_pointer
+from models.records import MICROS_PER_SECOND, Micros
+from models.times import wall_clock
+from pipeline.inputs.growing_files import bytes_unread
 from pipeline.listening import in_url
 from pipeline.live.freshness import BOUNDS, AgeHistogram
 from pipeline.live.run import LiveRun
@@ -104,13 +107,19 @@ def _of_lane(run: LiveRun) -> Iterator[Metric]:
         "Texts without a score.",
         score_queue(run.run_id).failed,
     )
-    yield one("livelist_text_lag_bytes", "gauge", "Log that waits for the encoder.", lane.bytes_behind())
+    told = "Log that the lists have taken in and whose texts wait for the encoder."
+    yield one("livelist_text_lag_bytes", "gauge", told, lane.bytes_behind())
+    told = "1 while texts are scored, 0 when a fault has ended that."
+    yield one("livelist_text_lane_up", "gauge", told, int(not lane.error))
+    model = lane.model
+    named = {"name": model.name, "version": model.version}
+    yield info("livelist_model_info", "The model that scores.", named)
 
 
 def _of_tables(run: LiveRun) -> Iterator[Metric]:
     index = read_pointer(local_path(run.config.output))
     version = "" if index is None else index.name
-    yield Metric("livelist_index_info", "gauge", "The published item index.", [({"version": version}, 1)])
+    yield info("livelist_index_info", "The published item index.", {"version": version})
     if run.indexer is not None:
         yield one("livelist_index_rebuilds_total", "counter", "Indexes built.", run.indexer.rebuilds)
         yield one("livelist_index_failures_total", "counter", "Indexes not built.", run.indexer.failures)
@@ -128,6 +137,8 @@ def _of_tables(run: LiveRun) -> Iterator[Metric]:
 
 
 def _of_sources(run: LiveRun) -> Iterator[Metric]:
+    told = "What followed files, and the spools of what was pulled, hold and no bundle has read."
+    yield one("livelist_log_lag_bytes", "gauge", told, bytes_unread(run.state.cursor))
     numbered = [({"source": str(place)}, puller) for place, puller in enumerate(run.pullers)]
     if not numbered:
         return
@@ -146,6 +157,12 @@ def _of_sources(run: LiveRun) -> Iterator[Metric]:
     known = [(labels, puller.backlog) for labels, puller in numbered]
     waiting = [(labels, float(backlog)) for labels, backlog in known if backlog is not None]
     yield Metric("livelist_source_lag_messages", "gauge", "Messages that wait at the broker.", waiting)
+    yield Metric(
+        "livelist_source_oldest_held_seconds",
+        "gauge",
+        "Since the oldest message was published that came and is not acknowledged; 0 without one.",
+        [(labels, _seconds_since(puller.oldest_held)) for labels, puller in numbered],
+    )
 
 
 def _of_sinks(run: LiveRun) -> Iterator[Metric]:
@@ -164,11 +181,26 @@ def _of_sinks(run: LiveRun) -> Iterator[Metric]:
         "Failures in a row; 0 while the sink takes what it is given.",
         [(labels, feeder.counts.failures) for labels, feeder in numbered],
     )
+    yield Metric(
+        "livelist_sink_rows_refused_total",
+        "counter",
+        "Rows that a sink will never take, set aside below its outbox.",
+        [(labels, feeder.counts.refused) for labels, feeder in numbered],
+    )
 
 
 def one(name: str, kind: str, about: str, value: float) -> Metric:
     """A family of one sample."""
     return Metric(name, kind, about, [({}, value)])
+
+
+def info(name: str, about: str, told: dict[str, str]) -> Metric:
+    """A family whose labels are what it tells."""
+    return Metric(name, "gauge", about, [(told, 1)])
+
+
+def _seconds_since(moment: Micros | None) -> float:
+    return 0.0 if moment is None else max(0.0, (wall_clock() - moment) / MICROS_PER_SECOND)
 
 
 def rendered(metrics: Iterator[Metric]) -> str:

@@ -10,8 +10,10 @@ from types import TracebackType
 from typing import Final
 
 from models.errors import LivelistError
+from models.records import Micros
 from pipeline.connectors.base import PullSource
 from pipeline.live.spool import Spool
+from pipeline.live.told import told_error
 
 _MESSAGES: Final = 1_000
 _POLL_SECONDS: Final = 0.2
@@ -30,6 +32,7 @@ class Puller(AbstractContextManager["Puller"]):
         self._thread = threading.Thread(target=self._run, name="pull", daemon=True)
         self.received = 0
         self.backlog: int | None = None  # at the broker, when last asked
+        self.oldest_held: Micros | None = None  # when it was published, at the last look
         self.error: LivelistError | None = None
 
     def __enter__(self) -> Puller:
@@ -60,12 +63,13 @@ class Puller(AbstractContextManager["Puller"]):
             asked = float("-inf")
             while not self._ending.is_set():
                 self._pull()
+                self.oldest_held = self._source.oldest_held()
                 if time.monotonic() - asked >= _BACKLOG_SECONDS:
                     asked, self.backlog = time.monotonic(), self._source.backlog()
         except LivelistError as error:
             self._fail(error)
         except Exception as error:  # a thread must not die in silence
-            self._fail(LivelistError(f"the source failed: {error!r}"))
+            self._fail(LivelistError(f"the source failed: {told_error(error)}"))
         finally:
             self._source.close()
 

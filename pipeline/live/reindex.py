@@ -16,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -38,6 +39,7 @@ from pipeline.inputs.reading import read_items
 from pipeline.job import view_policy
 from pipeline.live.checkpoints import read_states, read_vectors
 from pipeline.live.state import LiveState
+from pipeline.live.told import told_error
 from transforms.build_index import TextVector, item_text, owned_vectors
 
 _REST: Final = 4.0  # of the last rebuild's duration
@@ -119,6 +121,7 @@ class Reindexer(AbstractContextManager["Reindexer"]):
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reindex", daemon=True)
         self._process: subprocess.Popen[bytes] | None = None
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - as long as this one lives
         self._connection: Connection | None = None
         self._learned = 0  # events, at the last rebuild
         self._failed_last = False
@@ -174,6 +177,7 @@ class Reindexer(AbstractContextManager["Reindexer"]):
         if self._thread.is_alive():
             self._thread.join()
         self._end_process()
+        self._said.close()
 
     def _run(self) -> None:
         while not self._closing.wait(_POLL_SECONDS):
@@ -184,7 +188,7 @@ class Reindexer(AbstractContextManager["Reindexer"]):
                     self._end_process()
                     return
             except Exception as error:  # whatever it is, the job goes on with the index that it has
-                self._failed(repr(error))
+                self._failed(told_error(error))
 
     def _due(self) -> bool:
         rested = time.monotonic() - self._ended
@@ -212,7 +216,7 @@ class Reindexer(AbstractContextManager["Reindexer"]):
         try:
             rebuilt = self._ask(checkpoint)
         except (EOFError, OSError) as error:
-            rebuilt = Rebuilt("", 0, 0.0, f"its process ended ({error!r})")
+            rebuilt = Rebuilt("", 0, 0.0, f"its process ended ({error!r}){self._last_words()}")
             self._end_process()
         finally:
             shutil.rmtree(checkpoint, ignore_errors=True)
@@ -225,6 +229,8 @@ class Reindexer(AbstractContextManager["Reindexer"]):
         self.last, self._learned, self._failed_last = rebuilt, events, False
         self._note(Path(self._config.output) / "index" / rebuilt.version)
         self.rebuilds += 1
+        told = "the item index %s is published: %d items, learned in %.1f s"
+        _LOG.info(told, rebuilt.version, rebuilt.items, rebuilt.seconds)
         return rebuilt
 
     def _ask(self, checkpoint: Path) -> Rebuilt | None:
@@ -240,6 +246,12 @@ class Reindexer(AbstractContextManager["Reindexer"]):
         assert isinstance(answer, Rebuilt)
         return answer
 
+    def _last_words(self) -> str:
+        """The last line that the process wrote of itself, behind a colon."""
+        self._said.seek(0)
+        lines = self._said.read().decode("utf-8", "replace").split("\n")
+        return next((f": {line.strip()}" for line in reversed(lines) if line.strip()), "")
+
     def _start_process(self) -> None:
         # Not multiprocessing's own start: that would run the launcher's script a second time.
         ours, theirs = multiprocessing.Pipe()
@@ -251,6 +263,7 @@ class Reindexer(AbstractContextManager["Reindexer"]):
             env=os.environ | {"PYTHONPATH": path},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
+            stderr=self._said,  # not among our lines
             # A Ctrl-C is for the job, which drains with it. Not a session of its own: Linux may share
             # processors out by sessions, and then niceness would count for nothing.
             process_group=0,
@@ -303,5 +316,5 @@ def _served(config: JobConfig, checkpoint: Path, known: KnownScores) -> Rebuilt:
     try:
         index = ItemIndex.open(rebuild_index(config, checkpoint, known))
     except Exception as error:
-        return Rebuilt("", 0, time.monotonic() - began, f"{type(error).__name__}: {error}")
+        return Rebuilt("", 0, time.monotonic() - began, told_error(error))
     return Rebuilt(index.version, index.items, time.monotonic() - began)

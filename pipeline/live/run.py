@@ -10,6 +10,7 @@ are the bundles, which are what arrived since the one before.
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -19,10 +20,10 @@ from typing import Final, cast
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from models.accounting import Accounting
+from models.accounting import INPUT, Accounting
 from models.canary import in_words
 from models.encoder.serving import Refusal
-from models.errors import UsageError
+from models.errors import LivelistError, UsageError
 from models.ranking.index import read_pointer
 from models.state import UserState
 from pipeline import heap
@@ -36,6 +37,7 @@ from pipeline.inputs.finding import check_inputs
 from pipeline.inputs.growing_files import Place, check_followed
 from pipeline.job import NO_MODEL, scorer_of
 from pipeline.live.checkpoints import Checkpoint, picture
+from pipeline.live.expiry import Expiry
 from pipeline.live.follow import Followed, follow, forget_followed
 from pipeline.live.job import ENGINE, run_pipeline
 from pipeline.live.log import LiveLog
@@ -64,6 +66,7 @@ from transforms.suppress_unchanged import ORDER_BYTES, take_waiting
 _MICROS: Final = 1_000_000
 #: A drain waits so long for each sink; what it has not taken then waits in its outbox for the next run.
 _SINK_SECONDS: Final = 30.0
+_LOG: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,11 @@ class LiveRun:
         if self.tables is not None:
             told = json.dumps({"serving": refusal.serving, "why": refusal.reason})
             self.tables.raise_alert("model_refused", refusal.version, told)
+
+    def lane_stopped(self, why: str) -> None:
+        """No text gets a score any more: people are told at once, and the drain ends with it."""
+        if self.tables is not None:
+            self.tables.raise_alert("text_lane_stopped", "texts", json.dumps({"why": why}))
 
     def _tell_refused_indexes(self) -> None:
         store = live_store(self.run_id)
@@ -206,6 +214,9 @@ def run_live(
         accounting = tables.close_books(waiting, checks)
         for feeder in run.feeders:
             feeder.drain(_SINK_SECONDS)
+        if run.lane is not None and run.lane.error:
+            raise LivelistError(_lane_told(run.lane.error))
+        _LOG.info("drained: %s", accounting.as_line())
         return LiveReport(
             run_id=run_id,
             output=config.output,
@@ -229,9 +240,10 @@ def _start(run: LiveRun, running: ExitStack, output: Path) -> tuple[LiveTables, 
     running.enter_context(prepare_local(output, run.run_id, _allowed(config, state_dir)))
     running.enter_context(sole_owner(state_dir))
     begun = take_up(config, run.run_id, state)
+    _tell_start(run.run_id, state_dir, begun)
     store = live_store(run.run_id)
     state.unlisted = lambda: bool(store.relist)
-    _feed(run, running, state_dir)
+    _feed(run, running, state_dir, restarted=begun.checkpoint is not None)
     spools = _pull(run, running, state_dir)
     _follow(run, begun, spools)
     trends = LiveTrends(output, config.trend_window_seconds * _MICROS, state.picture().trends)
@@ -245,6 +257,7 @@ def _start(run: LiveRun, running: ExitStack, output: Path) -> tuple[LiveTables, 
         run.capture,
         trends,
         run.ready,
+        Expiry(store, config.state.ttl_micros),
     )
     run.indexer = indexer = Reindexer(config, tables.take_now, state)
     running.push(indexer.__exit__)
@@ -256,17 +269,33 @@ def _start(run: LiveRun, running: ExitStack, output: Path) -> tuple[LiveTables, 
     return tables, indexer
 
 
+def _lane_told(why: str) -> str:
+    return (
+        f"drained, but texts got no scores since the text lane stopped ({why}); the tables hold all else: "
+        "start again, the next run scores them from the log"
+    )
+
+
+def _tell_start(run_id: str, state_dir: Path, begun: TakenUp) -> None:
+    if begun.checkpoint is None:
+        _LOG.info("run %s begins: there is no checkpoint in %s", run_id, state_dir)
+        return
+    done, users = begun.checkpoint.done, len(begun.checkpoint.states)
+    told = "run %s goes on from the checkpoint of bundle %d in %s: %d records read, %d users"
+    _LOG.info(told, run_id, done.bundle, state_dir, done.books[INPUT], users)
+
+
 def _allowed(config: JobConfig, state_dir: Path) -> IfExists:
     """A restart appends, whatever the first start was told."""
     return "append" if any((state_dir / "checkpoints").glob("[0-9]*")) else check_if_exists(config.if_exists)
 
 
-def _feed(run: LiveRun, running: ExitStack, state_dir: Path) -> None:
+def _feed(run: LiveRun, running: ExitStack, state_dir: Path, restarted: bool) -> None:
     """Starts a feeder for each sink; every shard goes into its outbox from now on."""
     outboxes = []
     for uri in run.config.sinks:
         outbox = folder_of(state_dir / "outbox", uri)
-        feeder = SinkFeeder(redacted(uri), outbox, run.open_sink(uri))
+        feeder = SinkFeeder(redacted(uri), outbox, run.open_sink(uri), restarted)
         run.feeders.append(running.enter_context(feeder))
         outboxes.append(outbox)
     run.state.outboxes = tuple(outboxes)
@@ -290,7 +319,7 @@ def _follow(run: LiveRun, begun: TakenUp, spools: list[Path]) -> None:
         behind = LiveLog(files, spools, limit, checkpoint.lane if checkpoint else None)
         queue = score_queue(run.run_id)
         scorers = _scorer(config)
-        run.lane = TextLane(config, behind, scorers, run.state, queue, run.refused)
+        run.lane = TextLane(config, behind, scorers, run.state, queue, run.refused, run.lane_stopped)
         waits = queue.ready.is_set
     else:
         waits = _never

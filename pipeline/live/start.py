@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from models.errors import OutputError
 from models.records import MICROS_PER_SECOND
+from models.times import wall_clock
 from pipeline.config import JobConfig
 from pipeline.connectors.uris import is_connector
 from pipeline.job import NO_MODEL
@@ -96,6 +97,7 @@ def take_up(config: JobConfig, run_id: str, state: LiveState) -> TakenUp:
     highest, replaced = _settle_streams(output, checkpoint)
     store = LiveStore() if checkpoint is None else checkpoint.store()
     store.floor = max(highest, highest_version(str(output)))
+    store.newest = min(store.newest, wall_clock())  # older releases let it run ahead
     put_store(run_id, store)
     beginning = Done(0, {}, Counter(), {}, 0, 0)
     window = config.trend_window_seconds * MICROS_PER_SECOND

@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 
 from models.records import Micros, TopK
 from models.tables import ScoredRow
+from models.times import wall_clock
 from models.trends import TrendKey, TrendSum, merge_trends, trend_parts
 from pipeline.inputs.growing_files import Place
 from pipeline.live.freshness import EventFreshness
@@ -31,7 +32,7 @@ class Done(NamedTuple):
     cursor: dict[str, Place]  # how far the log was read
     books: Counter[str]
     trends: dict[TrendKey, TrendSum]
-    newest: Micros  # event_time that was accepted
+    newest: Micros  # the clock of the run: event_time that was accepted, not ahead of the wall clock
     trends_from: Micros  # windows that began earlier are no longer summed
 
 
@@ -149,8 +150,9 @@ class LiveState:
     def _join_trends(self) -> None:
         if not self._rows:
             return
+        now = wall_clock()
         for row in self._rows:
-            self._newest = max(self._newest, row.event_time)
+            self._newest = max(self._newest, min(row.event_time, now))
             parts = trend_parts(row, self._window) if self._window else []
             summed = [part for part in parts if part[0].window_start >= self._trends_from]
             merge_trends(self._trends, summed)

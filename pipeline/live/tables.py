@@ -24,16 +24,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from models.accounting import Accounting
-from models.errors import LivelistError, OutputError
+from models.accounting import INPUT, Accounting
+from models.errors import OutputError
 from models.records import Micros, TopK
 from models.table_columns import table_from_records
 from models.tables import AlertRow, QualityRow
 from models.times import wall_clock
 from pipeline import heap
 from pipeline.live.checkpoints import Checkpoint, hold, oldest_lane, write_checkpoint
+from pipeline.live.expiry import Expiry
 from pipeline.live.spool import delete_read
 from pipeline.live.state import Done, LiveState
+from pipeline.live.told import told_error
 from pipeline.live.trends import LiveTrends
 from pipeline.tables.files import TableLimits, publish_shards, sort_rows
 from pipeline.tables.output_folder import (
@@ -85,6 +87,7 @@ class LiveTables(AbstractContextManager["LiveTables"]):
         capture: Callable[[Done, bool], Checkpoint],
         trends: LiveTrends,
         ready: Callable[[], bool],
+        expiry: Expiry,
     ) -> None:
         self._folders = folders
         self._output = folders.output
@@ -95,9 +98,12 @@ class LiveTables(AbstractContextManager["LiveTables"]):
         self._capture = capture
         self._trends = trends
         self._ready = ready  # whether the lists of the log that was there are made
+        self._expiry = expiry
+        self._due: list[TopK] = []  # lists of users who left, which were held back
         self._told: Counter[str] = Counter(state.books())
         self._told_time: Micros = wall_clock()
         self._failed_in_a_row = 0
+        self._ready_told = False
         self._alerts: list[AlertRow] = []  # that other threads raised
         self._lock = threading.Lock()  # one snapshot at a time
         self._ended = threading.Event()
@@ -176,7 +182,14 @@ class LiveTables(AbstractContextManager["LiveTables"]):
         deadline = time.monotonic() + self._every_seconds
         while time.monotonic() < deadline and not self._ended.wait(_POLL_SECONDS):
             if self._ready():
+                self._tell_ready()
                 return
+
+    def _tell_ready(self) -> None:
+        """Once, when it is so."""
+        if not self._ready_told and self._ready():
+            self._ready_told = True
+            _LOG.info("all that was there is in lists: %d records", self._state.books()[INPUT])
 
     def _try_snapshot(self) -> None:
         try:
@@ -185,7 +198,7 @@ class LiveTables(AbstractContextManager["LiveTables"]):
         except Exception as error:  # a thread must not die in silence
             self.failures += 1
             self._failed_in_a_row += 1
-            _LOG.error("the tables are not refreshed: %s", error)
+            _LOG.error("the tables are not refreshed: %s", told_error(error))
             if self._failed_in_a_row >= _MOST_FAILURES:
                 self.error = _output_error(self._output, error)
 
@@ -193,6 +206,7 @@ class LiveTables(AbstractContextManager["LiveTables"]):
         taken: list[Checkpoint] = []
 
         def take(done: Done) -> None:
+            self._drop_left()
             taken.append(self._capture(done, self._mode == "replace"))
             if self._state.caught_up.is_set():
                 self._state.forget_trends(self._trends.oldest_open(done))
@@ -201,9 +215,16 @@ class LiveTables(AbstractContextManager["LiveTables"]):
             return None
         return self._write_down(taken[0])
 
+    def _drop_left(self) -> None:
+        held_back = self._expiry.drop()
+        self._state.lists += len(held_back)
+        self._due += held_back
+
     def _write_down(self, checkpoint: Checkpoint) -> Path:
         done, began = checkpoint.done, time.monotonic()
         self._tell_counts(done)
+        self._leave("recommendations", self._due, done.bundle)
+        self._due = []
         self._leave("trends", self._trends.rows(done), done.bundle)
         if self._state.caught_up.is_set():
             alerts = self._take_alerts()
@@ -211,6 +232,8 @@ class LiveTables(AbstractContextManager["LiveTables"]):
             self._leave("alerts", [*alerts, *self._trends.alerts(done, idle)], done.bundle)
         self.checkpoint = write_checkpoint(self._folders.state_dir, checkpoint)
         self.checkpoint_seconds = time.monotonic() - began
+        self._expiry.look(checkpoint.states, done.newest)
+        self._tell_ready()
         if not checkpoint.replacing or self._ended.is_set() or self._ready():
             self._fold(done.bundle)
         for spool in self._folders.spools:
@@ -220,6 +243,8 @@ class LiveTables(AbstractContextManager["LiveTables"]):
 
     def _fold(self, bundle: int) -> None:
         published = take_snapshot(self._output, self._run_id, if_exists=self._mode, bundle=bundle)
+        if self._failed_in_a_row:
+            _LOG.warning("the tables are refreshed again, after %d failures", self._failed_in_a_row)
         self._failed_in_a_row = 0
         if published is not None:
             self._mode = "append"
@@ -256,5 +281,4 @@ def _output_error(output: Path, error: Exception) -> OutputError:
         return error
     if isinstance(error, OSError):
         return unwritable(output, error)
-    why = str(error) if isinstance(error, LivelistError) else repr(error)
-    return OutputError(f"the tables in {output} cannot be written: {why}")
+    return OutputError(f"the tables in {output} cannot be written: {told_error(error)}")

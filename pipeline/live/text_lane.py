@@ -13,19 +13,21 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from models.adapters.base import RawRecord
 from models.canary import CanarySum
+from models.encoder.artefact import Artefact
 from models.encoder.scorer import ScoringResult
 from models.encoder.serving import Refusal, Served
 from models.ingest import clean_or_reject, parse_or_reject
 from models.records import FeedbackEvent
 from models.times import wall_clock
 from pipeline.config import JobConfig
-from pipeline.inputs.growing_files import Place
+from pipeline.inputs.growing_files import Place, bytes_between
 from pipeline.live.log import LiveLog
 from pipeline.live.state import LiveState
+from pipeline.live.told import told_error
 from transforms.score_late import ScoredBatch, ScoreQueue
 
 #: Texts that are scored together: they wait for one another.
@@ -42,13 +44,19 @@ class Scorer(Protocol):
 
     def score(self, texts: Sequence[str]) -> Served: ...
 
+    @property
+    def artefact(self) -> Artefact: ...
 
-def _unheard(refusal: Refusal) -> None:
-    """Refusals are in the log, at least."""
+
+def _unheard(told: object) -> None:
+    """It is in the log, at least."""
 
 
 class TextLane(AbstractContextManager["TextLane"]):
-    """Runs from entering to leaving. `refused` is told of new models that are not sound."""
+    """Runs from entering to leaving. `refused` is told of new models that are not sound.
+
+    A fault that is not the encoder's ends the lane: it stays in `error`, and `stopped` is told it.
+    """
 
     def __init__(
         self,
@@ -58,6 +66,7 @@ class TextLane(AbstractContextManager["TextLane"]):
         state: LiveState,
         queue: ScoreQueue,
         refused: Callable[[Refusal], None] = _unheard,
+        stopped: Callable[[str], None] = _unheard,
     ) -> None:
         self._config = config
         self._log = log
@@ -65,6 +74,7 @@ class TextLane(AbstractContextManager["TextLane"]):
         self._state = state
         self._queue = queue
         self._refused = refused
+        self._stopped = stopped
         self._adapter = config.form.adapter
         self._ending = threading.Event()
         self._anew = threading.Event()  # the log is to be read once more, or is being read so
@@ -72,6 +82,7 @@ class TextLane(AbstractContextManager["TextLane"]):
         self._finished = 0  # the bundle up to which all is scored and handed over
         self.texts = 0
         self.seconds = 0.0  # in the encoder
+        self.error = ""  # that ended the lane; texts stay without scores from then on
         self.canary = CanarySum()
         queue.cursor = log.places
 
@@ -97,10 +108,23 @@ class TextLane(AbstractContextManager["TextLane"]):
         return left or self._queue.ready.is_set()
 
     def bytes_behind(self) -> int:
-        """Of the log, that the lane has still to read."""
-        return self._log.bytes_behind()
+        """Of the log, that the job has read and whose texts are not scored and taken yet."""
+        return bytes_between(cast(Mapping[str, Place], self._queue.cursor), self._state.cursor)
+
+    @property
+    def model(self) -> Artefact:
+        """That serves now."""
+        return self._scorer.artefact
 
     def _run(self) -> None:
+        try:
+            self._score_what_comes()
+        except Exception as error:  # the lane must not die in silence
+            self.error = told_error(error)
+            _LOG.error("the text lane stopped, texts get no scores any more: %s", self.error)
+            self._stopped(self.error)
+
+    def _score_what_comes(self) -> None:
         while not self._ending.is_set():
             moved = self._state.await_bundle(self._finished, _WAIT_SECONDS)
             anew = self._anew.is_set()
@@ -109,13 +133,9 @@ class TextLane(AbstractContextManager["TextLane"]):
             if anew:
                 self._log = self._log.from_the_start()
             self._log.follow(self._state.cursor)
-            try:
-                for batch, place in self._batches():
-                    if not self._hand_over(batch, place):
-                        return
-            except Exception as error:  # the lane must not die in silence
-                _LOG.error("the text lane stopped: %r", error)
-                return
+            for batch, place in self._batches():
+                if not self._hand_over(batch, place):
+                    return
             self._finished = moved
             if anew:
                 self._anew.clear()
@@ -137,7 +157,7 @@ class TextLane(AbstractContextManager["TextLane"]):
                     return []
                 served = self._scorer.score([event.text or "" for event in batch])
             except Exception as error:
-                _LOG.error("texts are not scored, and wait: %s", error)
+                _LOG.error("texts are not scored, and wait: %s", told_error(error))
                 self._ending.wait(_RETRY_SECONDS)
                 continue
             self.texts += len(batch)

@@ -199,7 +199,9 @@ def test_postgresql_that_is_away_gets_every_list_and_the_words_are_read_by_a_gro
     assert_equals_oracle(scenario)
     assert in_postgres(postgres.uri) == in_tables(scenario)
     books = read_accounting(str(scenario.output))
-    assert books.counts["accepted.scored"] > 0 and not books.counts.get("accepted.unscored")
+    # What was taken back before its words were read stays without a score.
+    assert books.counts["accepted.scored"] > 50
+    assert books.counts.get("accepted.unscored", 0) <= books.counts["accepted.control"]
     assert sizes(channel)[1] == 0 and sizes(channel, "livelist-texts")[1] == 0
 
 

@@ -12,6 +12,8 @@ from random import Random
 import pytest
 
 from models.errors import LivelistError
+from pipeline.bench import soak
+from pipeline.bench.live import Step
 from pipeline.bench.plot import plot_memory
 from pipeline.bench.soak import Sample, growth_of
 from pipeline.cli.main import main
@@ -45,6 +47,28 @@ def test_a_soak_tells_growth_from_warm_up_and_noise() -> None:
 def test_a_soak_that_is_too_short_says_so() -> None:
     with pytest.raises(LivelistError, match="choose a longer one"):
         growth_of([])
+
+
+@pytest.mark.parametrize(
+    ("grew", "most", "code"), [(4.0, 3.0, 1), (4.0, 5.0, 0), (0.0, 1.0, 0), (4.0, None, 0)]
+)
+def test_a_soak_that_grew_faster_than_allowed_ends_with_one(
+    grew: float,
+    most: float | None,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    step = Step(100, 100, 0, 0, 10, 0.5, 1.0, 400 * _MEGABYTE, 0.5, 0.1)
+    monkeypatch.setattr(soak, "run_soak", lambda plan, seconds: (step, soaked(grew, warm_up=150)))
+    allowed = [] if most is None else ["--most_mb_a_minute", str(most)]
+    assert main(["bench", "live", "--soak_minutes", "10", *allowed]) == code
+    assert ("memory grew faster than --most_mb_a_minute 3" in capfd.readouterr().out) == bool(code)
+
+
+def test_a_bound_on_growth_without_a_soak_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "live", "--most_mb_a_minute", "1"]) == 2
+    assert "goes with --soak_minutes" in capfd.readouterr().err
 
 
 def test_the_plot_of_a_soak_has_the_job_its_children_and_the_states() -> None:

@@ -118,3 +118,39 @@ def test_a_file_that_nobody_of_ours_left_stops_the_feeding_with_a_reason(tmp_pat
     with SinkFeeder("sink", tmp_path / "out", ListSink()) as feeder:
         await_that(lambda: feeder.counts.failures)
         assert "move it away" in feeder.counts.last_error
+
+
+class LateSink(ListSink):
+    """A sink that cannot be opened until its server is back."""
+
+    is_back = False
+
+    def open(self) -> None:
+        if not self.is_back:
+            raise OutputError("the server is down")
+        super().open()
+
+
+def test_a_sink_that_is_away_at_a_restart_is_fed_when_it_is_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink = LateSink()
+    leave(tmp_path / "out", 1, made_list("a", 1))
+    with (
+        caplog.at_level(logging.WARNING),
+        SinkFeeder("sink", tmp_path / "out", sink, restarted=True) as feeder,
+    ):
+        await_that(lambda: feeder.counts.failures)
+        assert feeder.waiting() == 1
+        sink.is_back = True
+        feeder.drain(60)
+    assert sink.rows == [("a", 1)]
+    assert "the server is down; what is meant for it waits in" in caplog.text
+    assert "takes rows again" in caplog.text
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_sink_that_was_never_there_ends_every_start(restarted: bool, tmp_path: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(OutputError, match="the server is down"):
+            SinkFeeder("sink", tmp_path / "out", LateSink(), restarted).__enter__()

@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from models.encoder.artefact import Artefact
 from models.encoder.scorer import TextScorer
 from models.encoder.serving import Served
 from models.errors import OutputError
@@ -106,6 +107,9 @@ class Redelivering:
     def backlog(self) -> int | None:
         return len(self._messages) - len(self.committed)
 
+    def oldest_held(self) -> int | None:
+        return None
+
     def close(self) -> None:
         pass
 
@@ -155,6 +159,10 @@ class Held:
     def __init__(self) -> None:
         self._scorer = live._scorer(JobConfig(inputs=("-",), output="-"))
         self.let_go = threading.Event()
+
+    @property
+    def artefact(self) -> Artefact:
+        return self._scorer.artefact
 
     def score(self, texts: Sequence[str]) -> Served:
         self.let_go.wait(60)

@@ -10,14 +10,21 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pyarrow as pa
 import pytest
 
+from models.encoder.artefact import DEFAULT_MODEL_PATH, read_manifest
 from models.errors import UsageError
+from models.records import MICROS_PER_SECOND
+from models.times import wall_clock
+from pipeline.connectors.retrying import RefusedRowsError
+from pipeline.inputs.growing_files import Place, bytes_between, bytes_unread
 from pipeline.live.json_logs import JsonFormatter
 from pipeline.live.metrics import Metric, metrics_of, rendered, served_metrics
 from pipeline.live.run import LiveRun
 from tests.pipeline.live.feedback_log import shop_log, write_log
 from tests.pipeline.live.runs import await_that, live_run
+from tests.pipeline.live.test_faults import Redelivering
 
 _SAMPLE = re.compile(r'^[a-z_]+(\{[a-z]+="[^"]*"(,[a-z]+="[^"]*")*\})? [-+0-9.naife]+$')
 
@@ -49,6 +56,62 @@ def test_a_run_tells_records_lists_freshness_and_versions_but_nobody(tmp_path: P
     assert not [line for line in samples if not _SAMPLE.match(line)]
     assert "user0" not in text
     assert "item0" not in text
+
+
+class _Held(Redelivering):
+    """Holds a message that was published a minute ago, and never one more."""
+
+    def oldest_held(self) -> int | None:
+        return wall_clock() - 60 * MICROS_PER_SECOND
+
+
+class _Refusing:
+    """A sink that refuses the lists of one user."""
+
+    def open(self) -> None:
+        pass
+
+    def write(self, table: str, rows: pa.Table) -> None:
+        if table == "recommendations" and "user03" in rows["user_id"].to_pylist():
+            raise RefusedRowsError("not this one")
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_run_tells_its_model_its_lag_what_it_holds_and_what_a_sink_refused(tmp_path: Path) -> None:
+    runs: list[LiveRun] = []
+    source = _Held([json.dumps(event).encode() for event in shop_log()], 1)
+    with live_run(
+        "kafka://localhost:1/topic?group=g",
+        tmp_path / "out",
+        lambda _: source,
+        runs.append,
+        lambda _: _Refusing(),
+        sinks=("postgresql://localhost/db",),
+        model=None,
+    ) as (state, _):
+        await_that(lambda: state.books()["input"] == 143 and runs[0].feeders[0].counts.refused)
+        text = rendered(metrics_of(runs[0]))
+    manifest = read_manifest(DEFAULT_MODEL_PATH)
+    named = f'name="{manifest["name"]}",version="{manifest["version"]}"'
+    assert f"livelist_model_info{{{named}}} 1" in text
+    assert "livelist_log_lag_bytes 0" in text
+    assert re.search(r'livelist_sink_rows_refused_total{sink="0"} [1-9]', text)
+    (held,) = re.findall(r'livelist_source_oldest_held_seconds{source="0"} ([\d.]+)', text)
+    assert 60 <= float(held) < 75
+    assert not [line for line in text.splitlines() if line[0] != "#" and not _SAMPLE.match(line)]
+
+
+def test_the_lag_of_followed_files_is_what_no_bundle_has_read(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_bytes(b"x" * 50)
+    found = log.stat()
+    place = Place("log.jsonl", found.st_dev, found.st_ino, offset=20)
+    assert bytes_unread({str(log): place, str(tmp_path / "gone"): place}) == 30
+    assert bytes_between({}, {str(log): place}) == 20
+    assert bytes_between({str(log): place._replace(offset=15)}, {str(log): place}) == 5
+    assert bytes_between({str(log): place._replace(inode=1, offset=15)}, {str(log): place}) == 20
 
 
 def _get(url: str) -> str:
