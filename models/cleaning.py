@@ -9,7 +9,7 @@ from typing import Final, Literal, get_args
 
 from models.errors import BadRecord
 from models.records import ITEM_KINDS, MICROS_PER_DAY, FeedbackEvent, Micros
-from models.text import clean_text, pseudonym, redact
+from models.text import clean_and_redact, pseudonym, redact
 from models.times import format_time
 
 MissingRating = Literal["none", "drop", "mean", "median", "mode", "interpolate", "from_text"]
@@ -33,7 +33,7 @@ class CleaningConfig:
     """
 
     rating_scale: tuple[float, float] = (1.0, 5.0)  # lowest and highest; outside: quarantine
-    max_text_chars: int = 4000  # longer texts are cut
+    max_text_chars: int = 4000  # longer texts keep their first and last half
     missing_item: MissingField = "dead_letters"  # of a kind that needs one
     missing_time: MissingField = "dead_letters"
     missing_text: MissingText = "keep"  # drop: a review or comment without words goes to quarantine
@@ -86,7 +86,7 @@ def clean_event(event: FeedbackEvent, config: CleaningConfig, now: Micros) -> Fe
     clock. A pure function of its arguments: neither order nor other events matter.
     """
     _check_time(event.event_time, config, now)
-    text = None if event.text is None else _clean_and_redact(event.text, config.max_text_chars)
+    text = None if event.text is None else clean_and_redact(event.text, config.max_text_chars)
     _check_needs(event, text, config)
     _check_rating(event, config)
     attributes = event.attributes
@@ -153,12 +153,6 @@ def _check_rating(event: FeedbackEvent, config: CleaningConfig) -> None:
     low, high = config.rating_scale
     if not low <= rating <= high:
         raise BadRecord("rating_out_of_scale", f"rating: expected {low:g} to {high:g}, got {rating:g}")
-
-
-def _clean_and_redact(text: str, max_chars: int) -> str | None:
-    cleaned = clean_text(text, max_chars)
-    # A mark may be longer than what it hides.
-    return None if cleaned is None else redact(cleaned)[:max_chars].rstrip()
 
 
 def _redact_attribute(value: str) -> str:

@@ -10,7 +10,7 @@ from models.adapters.base import RawRecord, length_and_hash
 from models.adapters.fields import Fields, fields_of_event
 from models.errors import BadRecord
 from models.records import DeadLetter, FeedbackEvent, Micros
-from models.text import clean_text, pseudonym, redact
+from models.text import clean_and_redact, pseudonym, redact
 
 #: A payload that is longer is cut, and its length and hash are given.
 MAX_PAYLOAD_CHARS: Final = 8192
@@ -42,7 +42,7 @@ def _with_start(described: str, start: bytes, key: bytes | None) -> str:
         return described
     # Cut after redaction: half an address would not be recognised.
     text = start[: 16 * MAX_UNPARSED_CHARS].decode("utf-8", "replace")
-    shown = redact(clean_text(text) or "")[:MAX_UNPARSED_CHARS]
+    shown = (clean_and_redact(text) or "")[:MAX_UNPARSED_CHARS]
     return f"{described} start={shown}"
 
 
@@ -61,7 +61,7 @@ def reject_event(
     """The row of an event that is understood but incomplete or not trusted."""
     fields = fields_of_event(event)
     if event.text is not None:
-        fields["text"] = clean_text(event.text)
+        fields["text"] = clean_and_redact(event.text)
     return reject_fields(stage, error, fields, event.source_position, now, key)
 
 

@@ -78,7 +78,12 @@ def build_recommender(
     failed = scored.dead_letters | "CountFailed" >> beam.Map(_count_dead_letter)
     checks = accepted | "MeasureQuality" >> MeasureQuality(index, config.trend_window_seconds)
     compared = scored.comparisons | "TellCanary" >> TellCanary()
-    books = (*accounting, failed, joined.accounting) | "AccountForInput" >> AccountForInput()
+    books = (
+        *accounting,
+        scored.accounting,
+        failed,
+        joined.accounting,
+    ) | "AccountForInput" >> AccountForInput()
     return {
         "recommendations": lists,
         "scored_feedback": accepted,

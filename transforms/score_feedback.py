@@ -23,6 +23,8 @@ from models.times import wall_clock
 from transforms.encoder_metrics import record_batch
 
 STAGE: Final = "score"
+#: Told beside the sum: texts so long that the encoder did not read their middle.
+READ_IN_PART: Final = "note.texts_read_in_part"
 #: Events that are gathered before the encoder is called, within a bundle: enough that each distinct text
 #: is seen once and every thread stays busy, few enough to hold in memory.
 BATCH_EVENTS: Final = 1024
@@ -34,12 +36,12 @@ CanaryTold = tuple[None, CanarySum]
 
 @dataclass
 class ScoreFeedback(beam.PTransform):
-    """PCollection[FeedbackEvent] -> scored, text_vectors, comparisons, dead_letters.
+    """PCollection[FeedbackEvent] -> scored, text_vectors, comparisons, accounting, dead_letters.
 
     `scored` are ScoredFeedback, without a score where there is no text; `text_vectors` are (text hash,
     model version, unit embedding as float16 bytes), each text once a bundle; `comparisons` are
-    CanarySum of batches, none without a canary; `dead_letters` are the events whose text could not be
-    scored, alone. A `model_path` of None scores nothing: every event
+    CanarySum of batches, none without a canary; `accounting` are (code, count); `dead_letters` are the
+    events whose text could not be scored, alone. A `model_path` of None scores nothing: every event
     passes; "default" is the model that ships with the project, wherever a worker has it installed; a folder
     with a pointer file is looked at every `poll_seconds`, between batches, for a newer artefact.
     `topics_path` None takes the packaged catalogue, `threads` 0 one thread a core. `canary_model` reads
@@ -79,7 +81,7 @@ class ScoreFeedback(beam.PTransform):
             handler = TextModelHandler(config, tells_canary=config.canary_model is not None)
             read = events | "RunEncoder" >> RunInference(handler)
         return read | "SplitResults" >> beam.ParDo(_SplitResults()).with_outputs(
-            "text_vectors", "comparisons", "dead_letters", main="scored"
+            "text_vectors", "comparisons", "accounting", "dead_letters", main="scored"
         )
 
 
@@ -157,9 +159,11 @@ class _SplitResults(beam.DoFn):
         if isinstance(result, ScoringFailure):
             error = BadRecord("scoring_failed", result.reason)
             return (TaggedOutput("dead_letters", reject_event(STAGE, error, event, wall_clock())),)
-        row = ScoredFeedback(event, result.score)
+        found: list[ScoredFeedback | TaggedOutput] = [ScoredFeedback(event, result.score)]
+        if result.cut:
+            found.append(TaggedOutput("accounting", (READ_IN_PART, 1)))
         told = (text_hash(event.text), result.score.model_version)
-        if told in self._told:
-            return (row,)
-        self._told.add(told)
-        return (row, TaggedOutput("text_vectors", (*told, result.embedding)))
+        if told not in self._told:
+            self._told.add(told)
+            found.append(TaggedOutput("text_vectors", (*told, result.embedding)))
+        return found

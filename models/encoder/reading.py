@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.encoder.artefact import Artefact, Probe
-from models.encoder.language import UNDETERMINED, guess_language
+from models.encoder.language import UNDETERMINED, guess_language, without_addresses
 from models.encoder.manifest import LabelHead
 from models.encoder.session import Encoder, EncoderOutput, Floats
 from models.encoder.tokens import EncoderInput, TextEncoder, TextTokenizer
@@ -23,8 +23,10 @@ from models.records import ScoredText, TextScore
 UNKNOWN_LANGUAGE_CONFIDENCE: Final = 0.2
 UNKNOWN_TOKEN_SHARE: Final = 0.5
 
-#: Words that fall into so many tokens each are not English, unless a common word says so.
+#: Words that fall into so many tokens each are not English, unless enough common words say so.
 STRANGE_PIECES: Final = 2.4
+#: Of many words, which are not all names, fewer are a sign: the least for words beyond the third.
+STRANGE_PIECES_MORE: Final = 1.8
 
 #: What another processor or package version may change of a probe; int8 products may saturate without VNNI.
 PROBE_COSINE: Final = 0.97
@@ -43,7 +45,7 @@ class ScoreReader:
     labels: LabelMatcher
 
     def read(self, text: str, output: EncoderOutput, unknown_share: float, cut: bool) -> ScoredText:
-        """The score of one text, of whose tokens the tokenizer did not know `unknown_share`."""
+        """The score of one text, of whose words the tokenizer did not know `unknown_share`."""
         language = self._language(text)
         known = language in self.artefact.languages and unknown_share < UNKNOWN_TOKEN_SHARE
         sentiment, confidence = self._sentiment(output, known)
@@ -55,7 +57,7 @@ class ScoreReader:
             intensity=round(min(max(intensity, 0.0), 1.0), SCORE_DECIMALS),
             confidence=confidence,
             topics=self._topics(output),
-            intent=self._intent(output, text, polarity),
+            intent=self._intent(output, text, polarity) if unknown_share < 1 else None,
             language=language,
             model_version=self.artefact.version,
         )
@@ -64,8 +66,11 @@ class ScoreReader:
     def _language(self, text: str) -> str:
         """The guess; Latin text that only counts as English must also fall into English pieces."""
         guess = guess_language(text)
-        strange = not guess.sure and self.tokenizer.pieces_a_word(text) >= STRANGE_PIECES
-        return UNDETERMINED if strange else guess.tag
+        if guess.sure:
+            return guess.tag
+        pieces, words = self.tokenizer.pieces_of_words(without_addresses(text))
+        strange = STRANGE_PIECES * min(words, 3) + STRANGE_PIECES_MORE * max(words - 3, 0)
+        return UNDETERMINED if pieces >= strange else guess.tag
 
     def _sentiment(self, output: EncoderOutput, known: bool) -> tuple[tuple[float, float, float], float]:
         if output.sentiment is None:

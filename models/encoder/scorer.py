@@ -181,7 +181,7 @@ class TextScorer:
     def _read(self, text: str, features: EncoderInput, output: EncoderOutput) -> ScoringResult:
         if not np.isfinite(output.embedding).all():
             return ScoringFailure("the encoder gave numbers that are not finite for this text")
-        unknown = self._inputs.tokenizer.unknown_share(features.ids)
+        unknown = self._inputs.tokenizer.unknown_share(text, features.ids)
         return self._reader.read(text, output, unknown, features.cut)
 
     def _map(self, call: Callable[[Argument], Result], arguments: Sequence[Argument]) -> list[Result]:

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -18,9 +18,11 @@ from models.errors import DeploymentError
 #: Longer texts lose their middle before tokenization, so that a megabyte costs no more than a page.
 #: WordPiece reads at most 100 characters as one word, so 127 tokens never reach past this.
 MAX_CHARACTERS: Final = 40_000
-_WORDS_CHARACTERS: Final = 2_000  # of a text, that `pieces_a_word` looks at
+_WORDS_CHARACTERS: Final = 2_000  # of a text, that `pieces_of_words` looks at
 _WORD: Final = re.compile(r"[^\W\d_]+")
 _NO_NGRAMS: Final = np.empty(0, np.int64)
+
+Token = TypeVar("Token")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +73,27 @@ class TextTokenizer:
             for text, ids in zip(texts, (encoding.ids for encoding in encodings), strict=True)
         ]
 
-    def unknown_share(self, ids: Sequence[int]) -> float:
-        """The share of [UNK] among the tokens between [CLS] and [SEP], in [0, 1]; 1 when there are none."""
-        body = len(ids) - self._added
-        return 1.0 if body < 1 else ids.count(self._unknown) / body
+    def unknown_share(self, text: str, ids: Sequence[int]) -> float:
+        """The share of [UNK] among the tokens of `text`, in [0, 1]; `ids` are what `encode` made of it.
 
-    def pieces_a_word(self, text: str) -> float:
-        """Into how many tokens its words fall on average; about 1.3 in a language the vocabulary knows."""
+        An emoji or another sign it does not know is no word and counts neither way; 1 when nothing counts.
+        """
+        body, unknown = len(ids) - self._added, ids.count(self._unknown)
+        signs = self._unknown_signs(text) if unknown else 0  # few texts have an [UNK] to look at
+        return (unknown - signs) / (body - signs) if body > signs else 1.0
+
+    def _unknown_signs(self, text: str) -> int:
+        """How many of the [UNK] that `encode` keeps of a text have no letter and no ideograph."""
+        text = cut_characters(text)
+        encoding = self._tokenizer.encode(text)
+        kept = cut_tokens(list(zip(encoding.ids, encoding.offsets, strict=True)), self._max_length)
+        unknown = (text[start:end] for token, (start, end) in kept if token == self._unknown)
+        return sum(not any(map(str.isalpha, word)) for word in unknown)
+
+    def pieces_of_words(self, text: str) -> tuple[int, int]:
+        """Into how many tokens its words fall, and how many words; 1.3 each in a language it knows."""
         words = _WORD.findall(text[:_WORDS_CHARACTERS])
-        if not words:
-            return 0.0
-        return len(self._tokenizer.encode(" ".join(words), add_special_tokens=False).ids) / len(words)
+        return len(self._tokenizer.encode(" ".join(words), add_special_tokens=False).ids), len(words)
 
 
 class TextEncoder:
@@ -124,7 +136,7 @@ def cut_characters(text: str) -> str:
     return f"{text[:half]} {text[-half:]}"
 
 
-def cut_tokens(ids: list[int], max_length: int) -> list[int]:
+def cut_tokens(ids: list[Token], max_length: int) -> list[Token]:
     """The ids, or the first and last half of them, [CLS] and [SEP] included."""
     if len(ids) <= max_length:
         return ids

@@ -11,6 +11,7 @@ from typing import Final
 from models.errors import InputError, UsageError
 from pipeline.cli.console import output_console, quiet_libraries
 from pipeline.cli.parsing import CommandParser
+from pipeline.flags.values import count
 
 EXAMPLE: Final = "livelist model verify models/default"
 
@@ -36,7 +37,9 @@ def parse(parser: CommandParser, arguments: list[str]) -> argparse.Namespace:
     compare.add_argument(
         "--texts", required=True, metavar="FILE", help="one text a line; - for standard input"
     )
-    compare.add_argument("--threads", type=int, default=1, help="of each encoder (default: 1)")
+    compare.add_argument(
+        "--threads", type=count, default=1, help="of each encoder; 0: one a core (default: 1)"
+    )
     return parser.parse_args(arguments)
 
 

@@ -13,7 +13,7 @@ from typing import Final
 from models.errors import UsageError
 from pipeline.cli.console import progress, quiet_libraries
 from pipeline.cli.parsing import CommandParser
-from pipeline.flags.groups import add_flags
+from pipeline.flags.groups import add_scorer_flags
 from pipeline.flags.values import provider_names
 from pipeline.progress import PROGRESS, SCORING
 
@@ -25,7 +25,7 @@ _BATCH: Final = 256  # lines of stdin that are scored together
 def parse(parser: CommandParser, arguments: list[str]) -> argparse.Namespace:
     """Texts and the model."""
     parser.add_argument("texts", nargs="*", metavar="TEXT", help="default: one a line from standard input")
-    add_flags(parser, "scoring")
+    add_scorer_flags(parser)
     return parser.parse_args(arguments)
 
 
@@ -36,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("no text: give one as an argument, or one a line on standard input")
     from models.encoder import ScoringFailure, TextScorer, score_as_json
     from models.encoder.topics import read_topics
+    from models.text import clean_and_redact
 
     topics = read_topics(args.topics) if args.topics else None
     folder = {"artefact_path": args.model} if args.model else {}
@@ -47,7 +48,8 @@ def run(args: argparse.Namespace) -> int:
         PROGRESS.enter(SCORING, 0 if args.texts else _bytes_of_stdin())
         PROGRESS.texts = lambda: scorer.texts
         for texts in _batches(args.texts):
-            for scored in scorer.score(texts):
+            # As a job tidies them: a text with nothing left is an empty one.
+            for scored in scorer.score([clean_and_redact(text) or "" for text in texts]):
                 failures += isinstance(scored, ScoringFailure)
                 print(json.dumps(score_as_json(scored), ensure_ascii=False))
     return 1 if failures else 0

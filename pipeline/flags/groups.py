@@ -104,7 +104,7 @@ def _add_cleaning_flags(parser: argparse.ArgumentParser) -> None:
         type=positive_int,
         default=_CLEANING.max_text_chars,
         metavar="CHARS",
-        help="longer texts are cut (default: %(default)s)",
+        help="longer texts keep their first and last half (default: %(default)s)",
     )
     add(
         "--content_duplicates",
@@ -181,11 +181,16 @@ def _add_output_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_scoring_flags(parser: argparse.ArgumentParser) -> None:
+    add_scorer_flags(parser, "; none: score no texts")
+
+
+def add_scorer_flags(parser: argparse.ArgumentParser, without: str = "") -> None:
+    """The flags of the encoder; `without` tells of a --model that is none, where there may be none."""
     add = parser.add_argument_group("scoring").add_argument
     add(
         "--model",
         metavar="FOLDER",
-        help="an exported model, or where `livelist model publish` puts models; none: score no texts "
+        help=f"an exported model, or where `livelist model publish` puts models{without} "
         "(default: the shipped one)",
     )
     add("--topics", metavar="FILE", help="YAML of topics and intents (default: the shipped one)")

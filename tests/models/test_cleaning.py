@@ -48,8 +48,14 @@ def test_cleaning_twice_changes_nothing(given_event: FeedbackEvent) -> None:
 def test_text_is_cleaned_redacted_and_cut() -> None:
     raw = "<p>Write to jo@example.com</p>\n\n &amp; call 555-123-4567"
     assert clean_event(event(text=raw), DEFAULT, NOW).text == "Write to [email] & call [phone]"
-    assert clean_event(event(text="x" * 9000), DEFAULT, NOW).text == "x" * 4000
+    assert clean_event(event(text="x" * 9000), DEFAULT, NOW).text == "x" * 2000 + " " + "x" * 1999
     assert clean_event(event(text="a@bc.de"), CleaningConfig(max_text_chars=7), NOW).text == "[email]"
+
+
+def test_redaction_comes_before_the_cut() -> None:
+    for before in range(1_950, 2_050):
+        text = clean_event(event(text="x" * before + " jo.the@tts.com " + "x" * 2_000), DEFAULT, NOW).text
+        assert not set("jth") & set(text or "")
 
 
 @pytest.mark.parametrize(

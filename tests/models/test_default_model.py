@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import pytest
 
 from models.encoder.artefact import DEFAULT_MODEL_PATH, load_artefact
-from models.encoder.language import detect_language
 from models.encoder.ngrams import describe_ngrams
 from models.encoder.scorer import TextScorer
 from models.records import ScoredText, TextScore
@@ -38,7 +37,12 @@ NEAR_NEUTRAL = (
     "想买一件厚外套", "什么时候发货？",
     "请问这个可以用支付宝付款吗", "今天能送到朝阳区吗？", "有没有适合油性皮肤的？",
 )  # fmt: skip
-UNKNOWN = ("очень плохо, не покупайте", "とても良いです", "매우 좋아요", "das ist leider sehr schlecht")
+UNKNOWN = (
+    "очень плохо, не покупайте", "とても良いです", "매우 좋아요", "das ist leider sehr schlecht",
+    "Produs foarte prost", "Nagyon rossz minoseg", "Ang ganda ng produkto", "feichang hao", "唔好買",
+    "Caighdean uafasach, bhris se tar eis lae", "Umkhiqizo omubi kakhulu",
+)  # fmt: skip
+EMOJI = {"Terrible 😡": -1, "love it 😍": 1, "差 😡": -1, "很好 👍👍": 1, "Stunning ❤️": 1}
 
 
 @pytest.fixture(scope="module")
@@ -80,10 +84,32 @@ def test_who_asks_does_not_judge(scorer: TextScorer) -> None:
 
 
 def test_a_language_it_was_not_taught_gets_no_confident_polarity(scorer: TextScorer) -> None:
-    for text, score in _scores(scorer, UNKNOWN).items():
-        assert detect_language(text) not in ("en", "zh")
+    for score in _scores(scorer, UNKNOWN).values():
+        assert score.language not in ("en", "zh")
         assert score.confidence <= 0.2
         assert abs(score.polarity) <= 0.2
+
+
+def test_names_brands_and_typos_keep_their_confidence(scorer: TextScorer) -> None:
+    texts = (
+        "Ernie Ball Slinky strings",
+        "Behringer Xenyx mixer",
+        "Grate qualty product",
+        "Luv dis guitar",
+        "Meh",
+    )
+    assert {text: s.language for text, s in _scores(scorer, texts).items() if s.language != "en"} == {}
+
+
+def test_an_emoji_beside_a_word_costs_no_confidence(scorer: TextScorer) -> None:
+    for text, score in _scores(scorer, tuple(EMOJI)).items():
+        assert score.polarity * EMOJI[text] > 0.5, text
+        assert score.confidence > 0.5, text
+
+
+def test_emoji_alone_say_nothing(scorer: TextScorer) -> None:
+    for score in _scores(scorer, ("😡", "👍🏽👍🏽", "😀 😀 😀")).values():
+        assert (score.confidence, score.intent, score.language) == (0.2, None, "und")
 
 
 def test_strong_words_are_more_intense(scorer: TextScorer) -> None:

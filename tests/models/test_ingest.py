@@ -79,6 +79,9 @@ def test_bytes_that_cannot_be_parsed_leave_hash_length_and_a_redacted_start() ->
 def test_redaction_comes_before_the_cut() -> None:
     payload = b"not json " + b"x " * 90 + b"jo.the.reviewer@example.com"
     assert "jo.the" not in reject(payload).payload
+    for before in range(1970, 2000):
+        text = "x" * before + " jo.the.reviewer@example.com " + "x" * 2000
+        assert "reviewer" not in reject(line(item_id="i", rating=9, text=text)).payload
 
 
 def test_with_a_key_no_row_holds_a_raw_user_id() -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from models.text import WORD_BUCKETS, clean_text, pseudonym, redact, text_hash, word_ids
+from models.text import WORD_BUCKETS, clean_and_redact, clean_text, pseudonym, redact, text_hash, word_ids
 
 PIECES = ["<", ">", "&", "amp;", "lt;", "gt;", "b", "p", "script", "</", "<!--", "-->", "=", "#60;", "é", "x"]
 markup = st.lists(st.sampled_from([*PIECES, " "])).map("".join)
@@ -21,6 +21,7 @@ any_text = st.text(st.characters()) | st.text() | markup
 
 
 @given(any_text, st.integers(1, 60))
+@example("<br x<y z>", 8)
 @example("&amp;amp;amp;lt;b>", 60)
 @example("<scr<b>ipt>alert(1)</script>", 60)
 def test_cleaning_twice_changes_nothing(raw: str, max_chars: int) -> None:
@@ -30,8 +31,9 @@ def test_cleaning_twice_changes_nothing(raw: str, max_chars: int) -> None:
 
 @given(any_text, st.integers(1, 60))
 def test_cleaned_text_is_short_normal_encodable_and_trimmed(raw: str, max_chars: int) -> None:
-    text = clean_text(raw, max_chars)
-    if text is not None:
+    for text in (clean_text(raw, max_chars), clean_and_redact(raw, max_chars)):
+        if text is None:
+            continue
         assert 0 < len(text) <= max_chars
         assert unicodedata.is_normalized("NFC", text)
         assert text == " ".join(text.split())
@@ -81,6 +83,8 @@ def test_markup_and_control_characters_go(raw: str, cleaned: str | None) -> None
 
 
 def test_a_hostile_text_is_cleaned_in_linear_time() -> None:
+    for wide in ("<a" + " " * 30_000 + "<>", "<p" + "\t" * 30_000 + "x<>"):
+        clean_text(wide)
     for piece in ("<script", "<b ", "&amp;", "&#38;#38;", "a@", "1 ", "<!--", "+1 ", "call "):
         cleaned = clean_text(piece * 1_000_000)
         assert cleaned is None or len(redact(cleaned)) > 0
@@ -88,8 +92,45 @@ def test_a_hostile_text_is_cleaned_in_linear_time() -> None:
 
 
 def test_a_length_cap_below_one_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least 1, got 0"):
-        clean_text("x", 0)
+    for clean in (clean_text, clean_and_redact):
+        with pytest.raises(ValueError, match="at least 1, got 0"):
+            clean("x", 0)
+
+
+@pytest.mark.parametrize("max_chars", [1, 2, 3, 4, 11, 4000])
+def test_a_long_text_keeps_its_first_and_its_last_half(max_chars: int) -> None:
+    raw = "a" * max_chars + "b" + "c" * max_chars
+    tail = (max_chars - 1) // 2
+    assert clean_text(raw, max_chars) == ("a" * max(1, max_chars - 1 - tail) + " " + "c" * tail).rstrip()
+
+
+@pytest.mark.parametrize("filler", [2_000, 40_000, 300_000])
+def test_the_end_of_a_text_of_any_length_stays(filler: int) -> None:
+    cleaned = clean_text("The coat came. " + "so it went on " * filler + "It broke at once.")
+    assert cleaned is not None
+    assert len(cleaned) <= 4000
+    assert cleaned.startswith("The coat came. so it went on")
+    assert cleaned.endswith("so it went on It broke at once.")
+
+
+ADDRESSES = ("jo.the.reviewer@shop.example.com", "+44 20 7946 0958", "4111 1111 1111 1111")
+MARKS_AND_FILLER = set("x [email] [phone] [card]")
+
+
+@given(st.sampled_from(ADDRESSES), st.integers(0, 40), st.integers(0, 40), st.integers(20, 60))
+def test_no_cut_leaves_half_an_address(address: str, before: int, after: int, max_chars: int) -> None:
+    cleaned = clean_and_redact(f"{'x ' * before}{address}{' x' * after}", max_chars)
+    assert cleaned is not None
+    assert set(cleaned) <= MARKS_AND_FILLER
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_a_text_that_is_too_long_to_be_read_whole_leaves_no_half_either(address: str) -> None:
+    for within in range(len(address) + 1):  # of 16,000 characters of markup nothing stays but what ends them
+        markup = ("<b>" * 6_000)[within - 16_000 :] + address + " x" * 10_000
+        assert set(clean_and_redact(markup) or "") <= MARKS_AND_FILLER | set("<b>")
+        markup = "x " * 10_000 + address + ("<b>" * 6_000)[: 16_000 - within]
+        assert set(clean_and_redact(markup) or "") <= MARKS_AND_FILLER | set("<b>")
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,16 @@ def test_what_is_older_than_the_allowed_lateness_is_quarantined(tmp_path: Path) 
     assert (row["error_code"], "old" in row["payload"]) == ("late", True)
 
 
+def test_texts_that_were_read_in_part_are_in_the_books(tmp_path: Path) -> None:
+    events = [
+        event | {"text": "It was fine at first. " * 100} for event in shop_log() if event["kind"] == "review"
+    ]
+    report = run(tmp_path / "out", write_log(tmp_path / "events.jsonl", events))
+    assert f"{len(events)} texts read in part" in report.accounting.notes()
+    told = {row["check"]: row["value"] for row in table(tmp_path / "out", "quality")}
+    assert told["accounting.note.texts_read_in_part"] == len(events)
+
+
 def test_a_catalogue_without_items_gives_no_list_rather_than_an_empty_one(tmp_path: Path) -> None:
     query = {"event_id": "q", "user_id": "ann", "kind": "query", "event_time": START, "text": "a warm coat"}
     run(tmp_path / "out", write_log(tmp_path / "events.jsonl", [query]))

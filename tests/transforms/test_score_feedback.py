@@ -93,6 +93,15 @@ def test_each_text_gives_one_vector_a_bundle() -> None:
         assert_that(sizes | beam.Distinct(), equal_to(expected))
 
 
+def test_texts_whose_middle_is_not_read_are_told() -> None:
+    long = "The coat was fine at first. " * 80
+    with Pipeline() as pipeline:
+        outputs = pipeline | beam.Create([_event(0, long), _event(1, "I love it"), _event(2, long)])
+        told = outputs | ScoreFeedback(threads=2)
+        counts = told.accounting | beam.CombinePerKey(sum)
+        assert_that(counts, equal_to([("note.texts_read_in_part", 2)]))
+
+
 def test_without_a_model_everything_passes_unscored() -> None:
     with Pipeline() as pipeline:
         outputs = pipeline | beam.Create(EVENTS) | ScoreFeedback(model_path=None)

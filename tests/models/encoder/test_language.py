@@ -76,8 +76,73 @@ def test_two_words_are_enough(text: str, language: str) -> None:
     assert detect_language(text) == language
 
 
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("Produs foarte prost", "ro"),
+        ("Nu va recomand produsul", "ro"),
+        ("Nekupujte to", "cs"),
+        ("Velmi spatna kvalita", "cs"),
+        ("Nagyon rossz a minoseg", "hu"),
+        ("Ang ganda ng damit", "tl"),
+        ("Hindi maganda, nasira agad", "tl"),
+        ("Yeh bilkul bekar hai", "hi"),
+        ("Mujhe bahut accha laga", "hi"),
+        ("Erittain huono laatu", "fi"),
+        ("Meget darlig kvalitet, kan ikke anbefales", "da"),
+        ("khong nen mua", "vi"),
+        ("feichang hao", UNDETERMINED),
+        ("zhiliang hen cha", UNDETERMINED),
+    ],
+)
+def test_languages_are_known_by_few_words_without_their_accents(text: str, language: str) -> None:
+    assert detect_language(text) == language
+
+
+@pytest.mark.parametrize(
+    "text", ["唔好買", "呢件衫好靚，我好鍾意嘅", "質量好差，用咗一日就壞咗", "佢哋嘅服務冇得頂"]
+)
+def test_cantonese_is_not_mandarin(text: str) -> None:
+    assert detect_language(text) == "yue"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "唔，味道还可以",
+        "質量很好，下次再買",
+        "他说了一句“冇问题”，" + "这本书的其余部分都是用普通话写的，很好读。" * 4,
+    ],
+)
+def test_a_sigh_or_a_quotation_makes_no_cantonese(text: str) -> None:
+    assert detect_language(text) == "zh"
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("http://example.com", UNDETERMINED),
+        ("www.bom.com/no-recomendo", UNDETERMINED),
+        ("bom.com.br", UNDETERMINED),
+        ("@muito_bom", UNDETERMINED),
+        ("[email]", UNDETERMINED),
+        ("质量很差 https://a.example/very-very-long-path-of-latin-letters", "zh"),
+        ("减肥必备@哈哈，很好", "zh"),
+        ("Broken @com_el see la.com", "en"),
+    ],
+)
+def test_addresses_have_no_say(text: str, language: str) -> None:
+    assert detect_language(text) == language
+
+
+@pytest.mark.parametrize("text", ["Stunning 😍", "Super!", "Come on", "sports bra", "Oh la la", "Yup. 82°!!"])
+def test_no_sign_and_no_word_that_english_shares_speaks_against_it(text: str) -> None:
+    assert detect_language(text) == "en"
+
+
 def test_english_for_want_of_evidence_is_not_sure() -> None:
     assert guess_language("Ibanez Gibson Fender") == ("en", False)
+    assert guess_language("a Ibanez Gibson Fender Telecaster") == ("en", False)
     assert guess_language("worked great") == ("en", True)
 
 

@@ -86,6 +86,13 @@ def test_a_trained_intent_wins_unless_it_is_out_of_scope(tmp_path: Path) -> None
     assert _score(tmp_path, "good", intents=scoped | {"replace": True}, **changes).intent is None
 
 
+@pytest.mark.parametrize("text", ["😀", "ሰላም ሰላም"])
+def test_a_text_of_which_no_word_is_known_has_no_intent(tmp_path: Path, text: str) -> None:
+    changes = {"outputs": ["embedding", "sentiment", "intents"]}
+    assert _score(tmp_path, text).intent is None
+    assert _score(tmp_path, text, intents={"names": ["ask"], "thresholds": 0.0}, **changes).intent is None
+
+
 @pytest.mark.parametrize("languages", [["en"], ["zh"], []])
 def test_only_the_languages_of_the_manifest_are_trusted(tmp_path: Path, languages: list[str]) -> None:
     for text, tag in (("it is very good", "en"), ("质量很好", "zh")):

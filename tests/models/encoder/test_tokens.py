@@ -42,7 +42,7 @@ def test_the_beginning_and_the_end_of_a_long_review_are_read(tokenizer: TextToke
 def test_a_megabyte_of_one_letter_is_one_unknown_word(tokenizer: TextTokenizer) -> None:
     [ids] = tokenizer.encode(["a" * 1_000_000])
     assert len(cut_characters("a" * 1_000_000)) == MAX_CHARACTERS + 1
-    assert tokenizer.unknown_share(ids) == 1.0
+    assert tokenizer.unknown_share("a" * 1_000_000, ids) == 1.0
 
 
 def test_ids_do_not_depend_on_the_texts_beside(tokenizer: TextTokenizer) -> None:
@@ -51,5 +51,21 @@ def test_ids_do_not_depend_on_the_texts_beside(tokenizer: TextTokenizer) -> None
 
 
 def test_words_without_tokens_count_as_unknown(tokenizer: TextTokenizer) -> None:
-    ids = tokenizer.encode(["great dress", "😀😀", ""])
-    assert [tokenizer.unknown_share(tokens) for tokens in ids] == [0.0, 1.0, 1.0]
+    assert _unknown_shares(tokenizer, "great dress", "great ሰላም", "😀😀", "") == [0.0, 0.5, 1.0, 1.0]
+
+
+def test_an_emoji_is_no_unknown_word(tokenizer: TextTokenizer) -> None:
+    assert _unknown_shares(tokenizer, "Terrible 😡", "差 😡😡 👍🏽", "great ሰላም 😀", "😀 ሰላም") == [
+        0.0,
+        0.0,
+        0.5,
+        1.0,
+    ]
+
+
+def test_only_the_signs_of_the_ends_that_are_read_are_left_out(tokenizer: TextTokenizer) -> None:
+    assert _unknown_shares(tokenizer, "ሰላም " * 200 + "😀 " * 400 + "good " * 64) == [127 / 191]
+
+
+def _unknown_shares(tokenizer: TextTokenizer, *texts: str) -> list[float]:
+    return [tokenizer.unknown_share(t, ids) for t, ids in zip(texts, tokenizer.encode(texts), strict=True)]

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from models.cleaning import MICROS_1990, CleaningConfig, clean_event
+from models.records import FeedbackEvent
 from pipeline.cli.main import main
 
 GOOD = '{"user_id": "u1", "kind": "like", "item_id": "i1", "event_time": "2024-01-31T12:00:00Z"}\n'
@@ -97,6 +99,36 @@ def test_score_reads_lines_and_answers_each(
     first, empty, third = map(json.loads, capsys.readouterr().out.splitlines())
     assert first == third
     assert "error" in empty
+
+
+def test_score_tidies_texts_as_a_job_does(capsys: pytest.CaptureFixture[str]) -> None:
+    empty = ["\u200b", "\ufeff", "\x07\x01", "<script>alert(1)</script>", "<br>"]
+    assert main(["score", *empty, "I <b>love</b> it &amp; more\x07", "I love it & more"]) == 1
+    *failed, tagged, plain = map(json.loads, capsys.readouterr().out.splitlines())
+    assert failed == [{"error": "expected words, got an empty text"}] * len(empty)
+    assert tagged == plain
+
+
+def test_a_job_and_score_agree_on_a_long_text_whose_verdict_ends_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    story = "I got the coat on Monday and wore it to work. " * 200
+    text = f"{story}It is terrible, the zipper broke and I want my money back. Mail me@example.com."
+    event = FeedbackEvent("e", "u", "review", MICROS_1990, "i", text=text)
+    tidied = clean_event(event, CleaningConfig(), MICROS_1990).text
+    assert tidied is not None
+    assert len(tidied) <= 4000 < len(text)
+    main(["score", text, tidied])
+    of_text, of_job = map(json.loads, capsys.readouterr().out.splitlines())
+    assert of_text == of_job
+    assert of_text["polarity"] < -0.5
+
+
+def test_score_offers_no_none(capsys: pytest.CaptureFixture[str]) -> None:
+    for command, offered in (("score", False), ("run", True)):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        assert ("none: score no texts" in " ".join(capsys.readouterr().out.split())) is offered
 
 
 def test_doctor_says_what_is_missing_and_how_to_get_it(capsys: pytest.CaptureFixture[str]) -> None:

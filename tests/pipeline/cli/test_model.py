@@ -71,6 +71,7 @@ def test_a_model_is_published_where_jobs_look(tmp_path: Path, capsys: pytest.Cap
         (["verify", "nowhere"], 1, "no model at nowhere"),
         (["compare", "a", "b", "--texts", "nowhere.txt"], 3, "cannot read nowhere.txt"),
         (["publish", "nowhere", "--to", "x"], 5, "no model at nowhere"),
+        (["compare", "a", "b", "--texts", "x", "--threads", "-1"], 2, "--threads: expected a whole number"),
         (["burn"], 2, "invalid choice: 'burn'"),
         ([], 2, "ACTION"),
     ],

@@ -45,7 +45,7 @@ _OF_COMMANDS = {"run_for_seconds", "metrics_port", "metrics_host", "log_format"}
 _VALUES = {
     "now": "2024-01-31",
     "metrics_host": "127.0.0.1",
-    "log_format": "json",
+    "log_format": "text",
     "if_exists": "append",
     "accelerator": "l4",
 }
