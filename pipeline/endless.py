@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import apache_beam as beam
 
 from models.accounting import DEAD_LETTERED, Accounting
@@ -16,6 +18,9 @@ from pipeline.recommender import build_live_recommender
 from transforms.clean_feedback import CleanFeedback
 from transforms.parse_feedback import ParseFeedback
 
+#: The write of a job whose books are kept in a state.
+BOOKS: Final = "Books"
+
 
 def sorted_inputs(config: JobConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The inputs that are files, and those that are pulled."""
@@ -24,12 +29,17 @@ def sorted_inputs(config: JobConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def endless_tables(
-    records: beam.PCollection[RawRecord], config: JobConfig, score_feedback: beam.PTransform
+    records: beam.PCollection[RawRecord],
+    config: JobConfig,
+    score_feedback: beam.PTransform,
+    books: beam.PTransform | None = None,
 ) -> dict[str, dict[str, beam.PCollection]]:
     """Raw records -> what is written: name of the write -> table -> its records.
 
     A table has several writes, one for each step that makes rows of it: a step that gathered them
     would cost a shuffle. The names of the steps are those of the states that an engine restores.
+    `books` takes the counts of all steps to rows of `quality`, as the write `BOOKS`; without it each
+    bundle tells what it counted.
     """
     parsed = records | "ParseFeedback" >> ParseFeedback(cleaning=config.cleaning)
     cleaned = parsed.events | "CleanFeedback" >> CleanFeedback(config.cleaning)
@@ -53,6 +63,9 @@ def endless_tables(
         "Unclean": {"dead_letters": cleaned.dead_letters, "quarantine": cleaned.quarantine},
         "Unfit": {"dead_letters": made["dead_letters"], "quarantine": made["quarantine"]},
     }
+    if books is not None:
+        writes[BOOKS] = {"quality": tuple(counts.values()) | "KeepBooks" >> books}
+        return writes
     for name, counted in counts.items():
         rows = counted | f"Tell{name}" >> beam.Map(_quality_row)
         writes[f"Counts{name}"] = {"quality": rows}

@@ -22,17 +22,19 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, PrismRunnerOptions
 from apache_beam.runners.runner import PipelineResult, PipelineState
 
+from models.accounting import Accounting
 from models.errors import DeploymentError, UsageError
 from pipeline.cluster.checks import Check
 from pipeline.config import JobConfig
 from pipeline.connectors.uris import redacted
 from pipeline.endless import sorted_inputs
 from pipeline.flags.engines import Engine, changed_fields, refuse_meaningless
+from pipeline.flink.books import close_books
 from pipeline.flink.job import build_flink, check_flink
 from pipeline.flink.source import DRAIN
-from pipeline.flink.steward import CONFIG, Steward, read_beat
+from pipeline.flink.steward import CONFIG, Steward, folding_of, read_beat
 from pipeline.job import scorer_of
-from pipeline.tables.output_folder import new_run_id
+from pipeline.tables.output_folder import local_path, new_run_id
 
 _INSTALL: Final = f"go install github.com/apache/beam/sdks/v2/go/cmd/prism@v{beam.version.__version__}"
 _POLL_SECONDS: Final = 0.1
@@ -70,8 +72,10 @@ def prism_checks() -> Iterator[Check]:
     yield Check("prism", found is not None, found or "not here", _INSTALL)
 
 
-def run_prism(config: JobConfig, options: PipelineOptions, asked: threading.Event) -> None:
+def run_prism(config: JobConfig, options: PipelineOptions, asked: threading.Event) -> Accounting:
     """Runs until `asked` is set, then drains: what is there is read, what was held back comes out.
+
+    Returns the books, which are in `quality` too.
 
     Raises LivelistError before anything starts where the job is not sound, and DeploymentError without a
     binary, or when the engine gives up.
@@ -90,6 +94,9 @@ def run_prism(config: JobConfig, options: PipelineOptions, asked: threading.Even
             pipeline = beam.Pipeline("PrismRunner", options)
             build_flink(pipeline, config, score_feedback, run_id, folder, _POLL_SECONDS, spread=False)
             _run_until(pipeline.run(), asked, tending, folder / DRAIN)
+        books = close_books(folder, local_path(config.output), run_id)
+        folding_of(folder).fold()
+        return books
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Final
 from models.errors import DeploymentError, UsageError
 from pipeline.cli.console import quiet_libraries
 from pipeline.cli.parsing import CommandParser
+from pipeline.flags.engines import Engine, given_flags, refuse_alone, refuse_meaningless
 from pipeline.flags.groups import GROUPS, add_flags
 from pipeline.flags.values import positive_float
 
@@ -48,15 +49,6 @@ _FOLDER: Final = "out/flink"
 _WATCH_SECONDS: Final = 2.0
 #: A JobManager that died is replaced within half a minute; one that is away for longer is gone.
 _SILENT_SECONDS: Final = 120.0
-#: Flags of `livelist run` that nothing on a cluster reads -> what to do instead.
-_ELSEWHERE: Final = {
-    "run_for_seconds": "`livelist flink drain` ends a job",
-    "metrics_port": "`livelist flink status --json` tells how a job is, and Flink's page has its metrics",
-    "log_format": "workers log to the files of the cluster, logs/ in its folder",
-    "state_dir": "the state is Flink's, in checkpoints/ and savepoints/ of the cluster's folder",
-    "rerank_at_drain": "lists follow a new index or model with their user's next feedback there",
-    "trend_window_seconds": "no trends are made there: `livelist run` over the same feedback makes them",
-}
 
 
 def parse(parser: CommandParser, arguments: list[str]) -> argparse.Namespace:
@@ -200,8 +192,15 @@ def _submit(args: argparse.Namespace) -> int:
     from pipeline.flink.plan import FlinkPlan
     from pipeline.flink.submit import submit
 
-    refuse_local_flags(args)
-    plan = FlinkPlan(args.name, args.parallelism, args.bundle_millis, poll_seconds=args.poll_seconds)
+    _refuse_meaningless(args)
+    plan = FlinkPlan(
+        args.name,
+        args.parallelism,
+        args.bundle_millis,
+        poll_seconds=args.poll_seconds,
+        metrics_port=args.metrics_port,
+        metrics_host=args.metrics_host,
+    )
     settings = _settings(args)
     _say(f"starting job {plan.name}")
     config = job_config(args, os.environ)
@@ -210,13 +209,13 @@ def _submit(args: argparse.Namespace) -> int:
     return 0
 
 
-def refuse_local_flags(args: argparse.Namespace, *but: str) -> None:
+def _refuse_meaningless(args: argparse.Namespace) -> None:
     """Raises UsageError for a flag of `livelist run` that a job on a cluster would pass over in silence."""
-    own = CommandParser("livelist run")
-    add_flags(own, *GROUPS)
-    for name, instead in _ELSEWHERE.items():
-        if name not in but and getattr(args, name) != own.get_default(name):
-            raise UsageError(f"--{name} is for a run on one machine; on Flink {instead}")
+    given = given_flags(args.given)
+    if "run_for_seconds" in given:
+        raise UsageError("--run_for_seconds is for `livelist run`; `livelist flink drain` ends a job")
+    refuse_alone(given)
+    refuse_meaningless(given, Engine.FLINK)
 
 
 def _say_runs(job: FlinkJob, settings: ClusterSettings) -> None:
@@ -284,7 +283,7 @@ def _config_of(job: FlinkJob) -> JobConfig:
 def _drain(args: argparse.Namespace) -> int:
     from pipeline.flink.submit import drain
 
-    drain(_settings(args), args.name, args.drain_seconds)
+    print(drain(_settings(args), args.name, args.drain_seconds).as_line())
     print(f"job {args.name} is drained; its tables are whole")
     return 0
 
@@ -304,10 +303,13 @@ def run_in_foreground(config: JobConfig, options: PipelineOptions, args: argpars
     from pipeline.flink.plan import FlinkPlan
     from pipeline.flink.submit import submit
 
-    refuse_local_flags(args, "run_for_seconds")
     refuse_beam_options(options)
     settings = load_settings(Path(_FOLDER))
-    plan = FlinkPlan(parallelism=max(1, options.view_as(FlinkRunnerOptions).parallelism))
+    plan = FlinkPlan(
+        parallelism=max(1, options.view_as(FlinkRunnerOptions).parallelism),
+        metrics_port=args.metrics_port,
+        metrics_host=args.metrics_host,
+    )
     _say(f"runner: FlinkRunner, on the cluster in {_FOLDER}; Ctrl-C drains the job")
     with until_asked(args.run_for_seconds) as asked:
         _say_runs(submit(config, settings, plan), settings)
@@ -376,7 +378,7 @@ def _watch(settings: ClusterSettings, name: str, asked: threading.Event) -> int:
         if told == "ended":
             return 1
     _say("draining")
-    drain(settings, name)
+    print(drain(settings, name).as_line())
     print(f"job {name} is drained; its tables are whole")
     return 0
 

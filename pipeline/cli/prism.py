@@ -23,8 +23,9 @@ def run_on_prism(launch: Launch, args: argparse.Namespace) -> int:
         file=sys.stderr,
     )
     with until_asked(args.run_for_seconds) as asked:
-        run_prism(launch.config, launch.beam_options, asked)
+        books = run_prism(launch.config, launch.beam_options, asked)
     published = last_published(launch.config.output)
     rows = ", ".join(f"{each.table} {each.rows:,}" for each in published.receipts) if published else "none"
     print(f"drained; tables in {launch.config.output}; rows of the last snapshot: {rows}")
+    print(books.as_line())
     return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from models.errors import DeploymentError
 from pipeline.cluster.rest import FlinkRest, root_cause
@@ -17,6 +17,14 @@ _MANY_RESTARTS: Final = 3
 #: Nor are so many failures within so long, even where a checkpoint comes between one and the next.
 _LATELY_SECONDS: Final = 300.0
 _HISTORY: Final = 10
+
+
+class Pulled(NamedTuple):
+    """A source that is pulled."""
+
+    name: str
+    waiting: int  # messages at the broker that the job has not read; 0 too where it cannot be asked
+    moved: float  # when one was last read; seconds since 1970
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +41,11 @@ class Facts:
     checkpoint_at: float | None
     checkpoint_bytes: int  # of the state in the newest
     checkpoint_failure: str  # why the newest attempt failed; empty: it did not
-    read_at: float | None  # when the job last read something from files
+    read_at: float | None  # when the job last read something
     output_at: float | None  # newest rows
     unread: int = 0  # bytes of whole lines in files that the job has not read
     failed_lately: int = 0  # failures in the last five minutes, at most ten are told
+    pulled: tuple[Pulled, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +93,11 @@ def _without_checkpoints(facts: Facts) -> Health | None:
 
 
 def _stalled(facts: Facts) -> Health | None:
+    for source in facts.pulled:
+        still = facts.now - max(source.moved, facts.started, facts.failed_at or 0.0)
+        if source.waiting and still > PATIENCE_SECONDS:
+            what = f"{source.waiting:,} messages of {source.name} wait, and none was read for {still:.0f} s"
+            return Health("stalled", f"{what}: look at the broker, then take a savepoint and resume")
     moved = max(facts.read_at or 0.0, facts.started)
     if (still := facts.now - moved) <= PATIENCE_SECONDS:
         return None
@@ -110,6 +124,7 @@ def gather(
     read_at: float | None,
     output_at: float | None,
     unread: int = 0,
+    pulled: tuple[Pulled, ...] = (),
 ) -> Facts:
     """Asks Flink. Raises DeploymentError where it does not answer."""
     try:
@@ -137,6 +152,7 @@ def gather(
         output_at,
         unread,
         sum(at is not None and now - at <= _LATELY_SECONDS for _, at in history),
+        pulled,
     )
 
 

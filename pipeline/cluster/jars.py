@@ -141,8 +141,6 @@ def _fetch_flink(into: Path, say: Say) -> None:
         for member in archive:
             if "/deps/lib/" in member.name and member.name.endswith(".jar"):
                 _take(archive, member, into / "jars" / Path(member.name).name)
-            elif "/deps/plugins/metrics-prometheus/" in member.name and member.name.endswith(".jar"):
-                _take(archive, member, into / "plugins" / "metrics-prometheus" / Path(member.name).name)
     archives[0].unlink()
 
 

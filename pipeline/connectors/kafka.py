@@ -18,7 +18,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from models.errors import InputError
+from models.errors import InputError, LivelistError
 from models.records import Micros
 from pipeline.connectors.addresses import KafkaTopic
 from pipeline.connectors.base import Received
@@ -219,6 +219,29 @@ def partitions_of(topic: KafkaTopic) -> list[int]:
         return check_topic(consumer, topic, outage)
     finally:
         consumer.close()
+
+
+def unread_messages(topic: KafkaTopic, read: Mapping[str, int]) -> int | None:
+    """Messages behind the offsets that were read, by partition key; None where the broker does not answer.
+
+    One a partition is left out: it may be the mark of a transaction, which no reader is given.
+    """
+    outage = Outage(topic.servers)
+    try:
+        consumer = _consumer(topic, outage)
+        try:
+            return sum(_unread(consumer, topic, part, read) for part in check_topic(consumer, topic, outage))
+        finally:
+            consumer.close()
+    except (KafkaException, LivelistError):
+        return None
+
+
+def _unread(consumer: Consumer, topic: KafkaTopic, partition: int, read: Mapping[str, int]) -> int:
+    place = TopicPartition(topic.topic, partition)
+    low, high = consumer.get_watermark_offsets(place, timeout=_ASK_SECONDS)
+    offset = read.get(partition_key(topic.topic, partition))
+    return max(0, high - max(low, _committed(consumer, place) if offset is None else offset) - 1)
 
 
 def _consumer(topic: KafkaTopic, outage: Outage) -> Consumer:

@@ -39,10 +39,12 @@ from pipeline.connectors.messages import event_time_of, record_of
 from pipeline.connectors.registry import make_source
 from pipeline.connectors.uris import parse_source
 from pipeline.connectors.watermark import Watermark
+from pipeline.inputs.progress import Progress, read_progress, write_progress
 from pipeline.inputs.reading import MAX_RECORD_BYTES
 
 #: Messages taken over from the source at a time.
 _POLLED: Final = 1000
+_TELL_SECONDS: Final = 1.0
 #: A drain ends when nothing came for so long.
 _DRAIN_QUIET_SECONDS: Final = 2.0
 #: Where acknowledgements are late, it waits so long for them; what they miss comes again to the next job.
@@ -92,6 +94,7 @@ class PulledSource(UnboundedSource):
     idle_seconds: float = 30.0
     wait_seconds: float = 0.0  # for the first message of a bundle
     doubtful: bool = False  # whether the engine finalizes more than its checkpoint holds, see `Doubted`
+    told: str = ""  # the file in which its reader tells how far it is
     event_time: Callable[[bytes], Micros | None] = event_time_of
     partitions: tuple[int, ...] | None = None  # of this split
     all_partitions: bool = False  # the one split of a Kafka topic: those too that it is given later
@@ -132,13 +135,20 @@ def pulled_source(
     wait_seconds: float = 0.0,
     max_record_bytes: int = MAX_RECORD_BYTES,
     doubtful: bool = False,
+    told: Path | None = None,
 ) -> PulledSource:
     """The source of a URI. Raises UsageError or DeploymentError for it."""
     address = parse_source(uri) if isinstance(uri, str) else uri
     make_source(address)
     drained = str(drain_file.absolute()) if drain_file else ""
     return PulledSource(
-        address, splits, drained, max_record_bytes, wait_seconds=wait_seconds, doubtful=doubtful
+        address,
+        splits,
+        drained,
+        max_record_bytes,
+        wait_seconds=wait_seconds,
+        doubtful=doubtful,
+        told=str(told.absolute()) if told else "",
     )
 
 
@@ -228,6 +238,8 @@ class PulledReader(UnboundedReader):
         self._receipts = _Receipts(source.doubtful)
         self._watermark = Watermark(source.out_of_order_seconds, source.idle_seconds, wall_clock())
         self._last_came = time.monotonic()
+        self._read_at = read_progress(Path(source.told)).moved if source.told else 0.0
+        self._told = 0.0
         self._ended = False
 
     def start(self) -> bool:
@@ -251,6 +263,7 @@ class PulledReader(UnboundedReader):
             return False
         key, _, offset = self._current.position.rpartition(":")
         self._given.append(self._current.receipt)
+        self._read_at = time.time()
         if isinstance(self._source.address, KafkaTopic):
             self._offsets[key] = int(offset) + 1
         else:
@@ -276,6 +289,9 @@ class PulledReader(UnboundedReader):
 
     def get_checkpoint_mark(self) -> PulledMark:
         """All that was given out."""
+        if self._source.told and time.monotonic() - self._told > _TELL_SECONDS:
+            self._told = time.monotonic()
+            write_progress(Path(self._source.told), Progress(dict(self._offsets), self._read_at))
         given, self._given = self._given, []
         self._receipts.owed += bool(given)
         self._marks += 1
@@ -305,7 +321,7 @@ class PulledReader(UnboundedReader):
         self._id, self._marks = before._id, before._marks
         self._offsets, self._polled = before._offsets, before._polled
         self._receipts, self._watermark = before._receipts, before._watermark
-        self._last_came = before._last_came
+        self._last_came, self._read_at = before._last_came, before._read_at
 
     def _next(self) -> Received | None:
         if self._polled:

@@ -40,6 +40,7 @@ _IN_ONE_ORDER: Final = "bounded runs and endless ones in this process"
 #: What --streaming makes of a bounded run.
 _ENDLESS: Final = {Engine.BOUNDED: Engine.LOCAL, Engine.DATAFLOW_BOUNDED: Engine.DATAFLOW}
 _IN_PROCESS: Final = "an endless run in this process"
+_WITH_METRICS: Final = "an endless run in this process or on Flink"
 
 #: Flag without its dashes -> where it means something. A flag that is not here means something everywhere.
 MEANINGS: Final[dict[str, Meaning]] = {
@@ -51,13 +52,13 @@ MEANINGS: Final[dict[str, Meaning]] = {
     "emit_history": Meaning(_BOUNDED, "bounded runs; an endless one keeps every list that it makes"),
     "history_window_seconds": Meaning(_BOUNDED, "bounded runs with --emit_history"),
     "now": Meaning(_BOUNDED, "bounded runs; an endless one ranks as of the newest feedback"),
-    "trend_window_seconds": Meaning(_BOUNDED | _LOCAL, _IN_ONE_ORDER),
+    "trend_window_seconds": Meaning(_BOUNDED | _TENDED, "a job that makes trends"),
     "allowed_lateness_seconds": Meaning(
         _BOUNDED | _LOCAL, f"{_IN_ONE_ORDER}, which read one log in one order"
     ),
     "run_for_seconds": Meaning(_TENDED, "an endless run that this command waits for"),
-    "metrics_port": Meaning(_LOCAL, _IN_PROCESS),
-    "metrics_host": Meaning(_LOCAL, _IN_PROCESS),
+    "metrics_port": Meaning(_LOCAL | {Engine.FLINK}, _WITH_METRICS),
+    "metrics_host": Meaning(_LOCAL | {Engine.FLINK}, _WITH_METRICS),
     "log_format": Meaning(_LOCAL, _IN_PROCESS),
     "snapshot_every_seconds": Meaning(_TENDED | {Engine.DATAFLOW}, "endless runs"),
     "reindex_every_seconds": Meaning(_TENDED, "an endless run that learns the item index by itself"),

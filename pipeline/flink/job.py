@@ -21,9 +21,10 @@ from pipeline.connectors.registry import check_source, make_sink, make_source
 from pipeline.connectors.unbounded import pulled_source
 from pipeline.connectors.uris import parse_sink, parse_source, redacted
 from pipeline.connectors.write_to_sink import WriteToSinks
-from pipeline.endless import endless_tables, sorted_inputs
+from pipeline.endless import BOOKS, endless_tables, sorted_inputs
+from pipeline.flink.books import KeepBooks
 from pipeline.flink.reading import ReadByTimer
-from pipeline.flink.source import ALL_READ, DRAIN, IDLE_BUNDLE_SECONDS, follow_on_cluster
+from pipeline.flink.source import ALL_READ, DRAIN, IDLE_BUNDLE_SECONDS, follow_on_cluster, progress_file
 from pipeline.inputs.finding import check_inputs
 from pipeline.inputs.growing_files import check_followed
 from pipeline.tables.output_folder import is_local
@@ -114,8 +115,9 @@ def build_flink(
         scoring = ScoreBeside(texts, TextModelHandler(serving))
     if spread:
         records = records | "SpreadRecords" >> beam.Reshuffle()
-    for name, tables in endless_tables(records, config, scoring).items():
-        tables | f"Write{name}" >> WriteStream(config.output, run_id)
+    for name, tables in endless_tables(records, config, scoring, KeepBooks(job_folder.absolute())).items():
+        if name != BOOKS:  # which the steward writes
+            tables | f"Write{name}" >> WriteStream(config.output, run_id)
         if config.sinks:
             tables | f"Send{name}" >> WriteToSinks(config.sinks, run_id)
 
@@ -140,7 +142,8 @@ class _Reading:
         files, pulled = sorted_inputs(self.config)
         parts = {_FEEDBACK: self._follow(_FEEDBACK, files)} if files else {}
         for at, uri in enumerate(pulled):
-            parts[f"PullFeedback{at}"] = self._pull(f"PullFeedback{at}", parse_source(uri))
+            told = progress_file(self.job_folder, at)
+            parts[f"PullFeedback{at}"] = self._pull(f"PullFeedback{at}", parse_source(uri), told)
         return parts
 
     def texts(self, feedback: _Inputs) -> _Inputs:
@@ -159,13 +162,16 @@ class _Reading:
             files, self.job_folder, most_bytes, self.poll_seconds, tells=name == _FEEDBACK
         )
 
-    def _pull(self, name: str, address: SourceAddress) -> beam.PCollection[RawRecord]:
+    def _pull(
+        self, name: str, address: SourceAddress, told: Path | None = None
+    ) -> beam.PCollection[RawRecord]:
         source = pulled_source(
             address,
             drain_file=self.job_folder / DRAIN,
             wait_seconds=IDLE_BUNDLE_SECONDS,
             max_record_bytes=self.config.form.max_record_bytes,
             doubtful=True,
+            told=told,
         )
         return self.pipeline | name >> ReadByTimer(source, self.job_folder.absolute() / ALL_READ)
 

@@ -27,6 +27,8 @@ class FlinkPlan:
     poll_seconds: float = POLL_SECONDS
     spread: bool = True
     checkpoint_millis: int | None = None  # None: the cluster's
+    metrics_port: int | None = None  # where its steward serves them; None: nowhere
+    metrics_host: str = "127.0.0.1"
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}", self.name):

@@ -6,14 +6,13 @@ appears in that folder, what is there is read to its end, then the source ends, 
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import BinaryIO, Final
 
 import msgpack
 from apache_beam.coders import Coder
@@ -27,13 +26,16 @@ from apache_beam.utils.timestamp import MAX_TIMESTAMP, Timestamp
 from models.adapters.base import RawRecord
 from pipeline.flink.plan import POLL_SECONDS
 from pipeline.flink.reading import ReadByTimer
+from pipeline.inputs.finding import followed_files
 from pipeline.inputs.growing_files import GrowingFiles, Place, check_followed
+from pipeline.inputs.progress import Progress, read_progress, write_progress
 from pipeline.inputs.reading import MAX_RECORD_BYTES
 
 DRAIN: Final = "DRAIN"
 #: A source of the job has come to its end, and will read nothing more.
 ALL_READ: Final = "ALL_READ"
 _PROGRESS: Final = "read.json"
+_TAIL: Final = 1 << 20
 _TELL_SECONDS: Final = 1.0
 #: A bundle without a record ends after so long. Checkpoints wait for it.
 IDLE_BUNDLE_SECONDS: Final = 0.25
@@ -42,27 +44,32 @@ FIND_SECONDS: Final = 0.5
 OUT_OF_ORDER_SECONDS: Final = 60.0
 
 
-class Progress(NamedTuple):
-    """How far the source has read; before what it has read is in a checkpoint."""
-
-    offsets: dict[str, int]  # path -> bytes of whole regions
-    moved: float  # when the last of it was read; seconds since 1970
+def progress_file(job_folder: Path, pulled: int | None = None) -> Path:
+    """Where the reader of the followed files tells how far it is; with a number that of a pulled input."""
+    return job_folder / (_PROGRESS if pulled is None else f"pulled-{pulled}.json")
 
 
-def write_progress(job_folder: Path, progress: Progress) -> None:
-    """Where `read_progress` finds it. What cannot be written is not told: reading goes on."""
-    partial = job_folder / f".{_PROGRESS}.{os.getpid()}"
-    with suppress(OSError):
-        partial.write_text(json.dumps(progress._asdict()))
-        os.replace(partial, job_folder / _PROGRESS)
+def forget_progress(job_folder: Path) -> None:
+    """A job that begins anew has read nothing."""
+    for file in (job_folder / _PROGRESS, *job_folder.glob("pulled-*.json")):
+        file.unlink(missing_ok=True)
 
 
-def read_progress(job_folder: Path) -> Progress:
-    """What the source told last; nothing where it has not begun."""
-    try:
-        return Progress(**json.loads((job_folder / _PROGRESS).read_text()))
-    except (OSError, ValueError, TypeError):
-        return Progress({}, 0.0)
+def unread_bytes(patterns: Sequence[str], progress: Progress) -> int:
+    """Of the files that are followed, what stands behind their reader in whole lines."""
+    unread = 0
+    for path in followed_files(patterns):
+        with suppress(OSError), open(path, "rb") as file:
+            unread += _to_last_line_end(file, progress.offsets.get(path, 0), os.path.getsize(path))
+    return unread
+
+
+def _to_last_line_end(file: BinaryIO, begin: int, end: int) -> int:
+    """Bytes from `begin` to behind the last line end before `end`; looks at the last megabyte only."""
+    start = max(begin, end - _TAIL)
+    file.seek(start)
+    place = file.read(max(0, end - start)).rfind(b"\n")
+    return start + place + 1 - begin if place >= 0 else 0
 
 
 class PlacesMark(CheckpointMark):
@@ -137,7 +144,8 @@ class ClusterReader(UnboundedReader):
         self._ended = False
         self._given = False  # whether this bundle has a record
         self._arrived = 0.0
-        self._progress = read_progress(Path(source.job_folder)) if source.tells else Progress({}, 0.0)
+        self._file = progress_file(Path(source.job_folder))
+        self._progress = read_progress(self._file) if source.tells else Progress({}, 0.0)
         self._read_at = self._progress.moved
         self._told = 0.0
 
@@ -183,7 +191,7 @@ class ClusterReader(UnboundedReader):
         if offsets != self._progress.offsets:
             self._progress = Progress(offsets, self._read_at)  # not now: what was read may be written by now
         self._told = time.monotonic()
-        write_progress(Path(self._source.job_folder), self._progress)
+        write_progress(self._file, self._progress)
 
     def _look(self, draining: bool) -> None:
         now = time.monotonic()

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import time
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import BinaryIO, Final
 
 from pipeline.cluster.health import Facts, Health, gather, judge
 from pipeline.cluster.rest import FlinkRest
 from pipeline.cluster.settings import ClusterSettings
-from pipeline.flink.source import Progress, read_progress
+from pipeline.flink.lag import files_among, pulled_sources
+from pipeline.flink.source import progress_file, unread_bytes
 from pipeline.flink.steward import read_beat
 from pipeline.flink.submit import FlinkJob, job_folder, load_job
-from pipeline.inputs.finding import followed_files
+from pipeline.inputs.progress import read_progress
 
 #: The steward tells that it lives every second.
 _STEWARD_SECONDS = 30.0
-_TAIL: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,35 +34,20 @@ def job_status(settings: ClusterSettings, name: str) -> JobStatus:
     job, now = load_job(settings, name), time.time()
     beat = read_beat(job_folder(settings, name))
     output_at = beat.get("last_shard")
-    progress = read_progress(job_folder(settings, name))
+    folder, files = job_folder(settings, name), files_among(job.inputs)
+    progress, pulled = read_progress(progress_file(folder)), pulled_sources(job.inputs, folder)
+    moved = progress.moved if files else max((source.moved for source in pulled), default=0.0)
     facts = gather(
         FlinkRest(settings.rest),
         job.flink_id,
         now,
-        progress.moved or None,
+        moved or None,
         float(str(output_at)) if output_at else None,
-        unread_bytes(job, progress),
+        unread_bytes(files, progress),
+        pulled,
     )
     health = judge(facts)
     return JobStatus(job, facts, health, int(str(beat.get("snapshots", 0))), _steward_trouble(beat, now))
-
-
-def unread_bytes(job: FlinkJob, progress: Progress) -> int:
-    """Of the files that are followed, what stands behind the job's reader in whole lines."""
-    unread = 0
-    for path in followed_files([part for part in job.inputs if "://" not in part]):
-        with suppress(OSError), open(path, "rb") as file:
-            read = progress.offsets.get(path, 0)
-            unread += _to_last_line_end(file, read, os.path.getsize(path))
-    return unread
-
-
-def _to_last_line_end(file: BinaryIO, begin: int, end: int) -> int:
-    """Bytes from `begin` to behind the last line end before `end`; looks at the last megabyte only."""
-    start = max(begin, end - _TAIL)
-    file.seek(start)
-    place = file.read(max(0, end - start)).rfind(b"\n")
-    return start + place + 1 - begin if place >= 0 else 0
 
 
 def _steward_trouble(beat: dict[str, object], now: float) -> str:

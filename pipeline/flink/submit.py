@@ -20,19 +20,20 @@ from typing import Any, Final
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from models.accounting import Accounting
 from models.errors import DeploymentError, OutputError, UsageError
 from pipeline.cluster.cluster import forget_process, keep_process
 from pipeline.cluster.rest import FlinkRest
 from pipeline.cluster.settings import ClusterSettings
 from pipeline.config import JobConfig
+from pipeline.flink.books import close_books
 from pipeline.flink.index import LEARNED
 from pipeline.flink.job import build_flink, check_flink, check_services
 from pipeline.flink.plan import DRAIN_SECONDS, FlinkPlan
 from pipeline.flink.source import ALL_READ, DRAIN
-from pipeline.flink.steward import ADOPTED, BEAT, CONFIG, read_beat
+from pipeline.flink.steward import ADOPTED, BEAT, CONFIG, folding_of, read_beat
 from pipeline.job import NO_MODEL, scorer_of
 from pipeline.tables.output_folder import local_path, new_run_id, stream_path
-from pipeline.tables.snapshots import take_snapshot
 
 _JOB: Final = "job.json"
 _READY_SECONDS: Final = 600.0
@@ -111,7 +112,7 @@ def submit(
     run_id, folder = new_run_id(), job_folder(settings, plan.name)
     for sign in (DRAIN, ALL_READ):
         (folder / sign).unlink(missing_ok=True)
-    _start_steward(settings, plan.name, config, run_id, anew=not savepoint)
+    _start_steward(settings, plan, config, run_id, anew=not savepoint)
     before = {job["jid"] for job in rest.jobs()}
     try:
         pipeline = beam.Pipeline("PortableRunner", PipelineOptions(_beam_options(settings, plan, savepoint)))
@@ -129,9 +130,10 @@ def submit(
     return job
 
 
-def drain(settings: ClusterSettings, name: str, seconds: float = DRAIN_SECONDS) -> None:
+def drain(settings: ClusterSettings, name: str, seconds: float = DRAIN_SECONDS) -> Accounting:
     """Lets a job read what is there, emit what it held back, and end; then the tables are whole.
 
+    Returns the books of all that it has read, resumed or not, which are in `quality` too.
     Raises DeploymentError where that takes longer: the job goes on then, and reads on where none of its
     sources had ended yet.
     """
@@ -148,9 +150,11 @@ def drain(settings: ClusterSettings, name: str, seconds: float = DRAIN_SECONDS) 
         rest.cancel(job.flink_id)
         _await_ended(rest, job)
     forget_process(settings, _steward(name))
-    _fold_rest(job)
+    books = close_books(job_folder(settings, name), local_path(job.output), job.run_id)
+    _fold_rest(job, job_folder(settings, name))
     if (state := job_state(rest, job.flink_id)) == "FAILED":
         raise DeploymentError(f"job {name} ended as {state}: {last_exception(rest, job.flink_id)}")
+    return books
 
 
 def _not_drained(folder: Path, job: FlinkJob, seconds: float) -> str:
@@ -171,11 +175,12 @@ def _not_drained(folder: Path, job: FlinkJob, seconds: float) -> str:
     )
 
 
-def _fold_rest(job: FlinkJob) -> None:
+def _fold_rest(job: FlinkJob, folder: Path) -> None:
     """What the steward has not come to: it is killed where it does not end in time."""
     output, deadline = local_path(job.output), time.monotonic() + _STOP_SECONDS
+    folding = folding_of(folder)
     while list(stream_path(output, job.run_id).glob("*/*.shard")):
-        take_snapshot(output, job.run_id)
+        folding.fold()
         if time.monotonic() > deadline:
             left = stream_path(output, job.run_id)
             raise OutputError(f"lists are left in {left}: the next start of the job folds them")
@@ -326,8 +331,11 @@ def _beam_options(settings: ClusterSettings, plan: FlinkPlan, savepoint_path: st
     return options + ([f"--savepoint_path={savepoint_path}"] if savepoint_path else [])
 
 
-def _start_steward(settings: ClusterSettings, name: str, config: JobConfig, run_id: str, anew: bool) -> None:
+def _start_steward(
+    settings: ClusterSettings, plan: FlinkPlan, config: JobConfig, run_id: str, anew: bool
+) -> None:
     """Returns when the output is ours and an index is published. Raises LivelistError."""
+    name = plan.name
     folder = job_folder(settings, name)
     forget_process(settings, _steward(name))
     folder.mkdir(parents=True, exist_ok=True)
@@ -338,7 +346,9 @@ def _start_steward(settings: ClusterSettings, name: str, config: JobConfig, run_
     handle = os.open(folder / CONFIG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)  # it may hold a key
     with os.fdopen(handle, "wb") as file:
         pickle.dump((run_id, config), file)
-    keep_process(settings, _steward(name), [sys.executable, "-m", "pipeline.flink.steward", str(folder)])
+    metrics = [] if plan.metrics_port is None else [plan.metrics_host, str(plan.metrics_port)]
+    command = [sys.executable, "-m", "pipeline.flink.steward", str(folder), *metrics]
+    keep_process(settings, _steward(name), command)
     deadline = time.monotonic() + _READY_SECONDS
     while not (beat := read_beat(folder)).get("ready"):
         if beat.get("error") or time.monotonic() > deadline:

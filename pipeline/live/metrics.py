@@ -52,8 +52,8 @@ def metrics_of(run: LiveRun) -> Iterator[Metric]:
         "Records by what became of them; the account input is all of them.",
         [({"account": code}, count) for code, count in books],
     )
-    yield _one("livelist_lists_total", "counter", "Lists that were refreshed by this process.", state.lists)
-    yield _one("livelist_bundles_total", "counter", "Bundles that are done, restarts included.", state.bundle)
+    yield one("livelist_lists_total", "counter", "Lists that were refreshed by this process.", state.lists)
+    yield one("livelist_bundles_total", "counter", "Bundles that are done, restarts included.", state.bundle)
     fresh = state.freshness.recent_quantiles()
     places = ("0.5", "0.95", "0.99")
     yield Metric(
@@ -67,25 +67,25 @@ def metrics_of(run: LiveRun) -> Iterator[Metric]:
         "histogram",
         "From the time of an event to the list that takes it in: written, or found to show nothing new.",
         [
-            *_of_ages("behaviour", state.freshness.behaviour),
-            *_of_ages("words", state.freshness.words),
+            *of_ages("behaviour", state.freshness.behaviour),
+            *of_ages("words", state.freshness.words),
         ],
     )
-    yield _one("livelist_bundle_seconds_total", "counter", "Time in bundles.", state.busy_seconds)
-    yield _one("livelist_users", "gauge", "Users with a state.", len(store.states))
+    yield one("livelist_bundle_seconds_total", "counter", "Time in bundles.", state.busy_seconds)
+    yield one("livelist_users", "gauge", "Users with a state.", len(store.states))
     told = "What is kept of users and texts: states, lists that are held back, vectors."
-    yield _one("livelist_state_bytes", "gauge", told, store.kept_bytes())
-    yield _one("livelist_lists_held_back", "gauge", "Lists that show nothing new.", len(store.waiting))
-    yield _one("livelist_text_vectors", "gauge", "Texts whose vectors are kept.", len(store.vectors))
+    yield one("livelist_state_bytes", "gauge", told, store.kept_bytes())
+    yield one("livelist_lists_held_back", "gauge", "Lists that show nothing new.", len(store.waiting))
+    yield one("livelist_text_vectors", "gauge", "Texts whose vectors are kept.", len(store.vectors))
     yield from _of_lane(run)
     yield from _of_tables(run)
     yield from _of_sources(run)
     yield from _of_sinks(run)
-    yield _one("livelist_resident_bytes", "gauge", "Memory of this process.", resident_bytes())
-    yield _one("process_cpu_seconds_total", "counter", "Processor time of this process.", time.process_time())
+    yield one("livelist_resident_bytes", "gauge", "Memory of this process.", resident_bytes())
+    yield one("process_cpu_seconds_total", "counter", "Processor time of this process.", time.process_time())
 
 
-def _of_ages(feedback: str, ages: AgeHistogram) -> Iterator[tuple[dict[str, str], float]]:
+def of_ages(feedback: str, ages: AgeHistogram) -> Iterator[tuple[dict[str, str], float]]:
     """Samples of a histogram, which go by names of their own."""
     counts, told = ages.cumulative(), {"feedback": feedback}
     name = "livelist_event_freshness_seconds"
@@ -99,48 +99,46 @@ def _of_lane(run: LiveRun) -> Iterator[Metric]:
     if run.lane is None:
         return
     lane = run.lane
-    yield _one("livelist_texts_scored_total", "counter", "Texts that the encoder has read.", lane.texts)
-    yield _one("livelist_inference_seconds_total", "counter", "Time in the encoder.", lane.seconds)
-    yield _one(
+    yield one("livelist_texts_scored_total", "counter", "Texts that the encoder has read.", lane.texts)
+    yield one("livelist_inference_seconds_total", "counter", "Time in the encoder.", lane.seconds)
+    yield one(
         "livelist_texts_failed_total",
         "counter",
         "Texts without a score.",
         score_queue(run.run_id).failed,
     )
     told = "Log that the lists have taken in and whose texts wait for the encoder."
-    yield _one("livelist_text_lag_bytes", "gauge", told, lane.bytes_behind())
+    yield one("livelist_text_lag_bytes", "gauge", told, lane.bytes_behind())
     told = "1 while texts are scored, 0 when a fault has ended that."
-    yield _one("livelist_text_lane_up", "gauge", told, int(not lane.error))
+    yield one("livelist_text_lane_up", "gauge", told, int(not lane.error))
     model = lane.model
     named = {"name": model.name, "version": model.version}
-    yield _info("livelist_model_info", "The model that scores.", named)
+    yield info("livelist_model_info", "The model that scores.", named)
 
 
 def _of_tables(run: LiveRun) -> Iterator[Metric]:
     index = read_pointer(local_path(run.config.output))
     version = "" if index is None else index.name
-    yield _info("livelist_index_info", "The published item index.", {"version": version})
+    yield info("livelist_index_info", "The published item index.", {"version": version})
     if run.indexer is not None:
-        yield _one("livelist_index_rebuilds_total", "counter", "Indexes built.", run.indexer.rebuilds)
-        yield _one("livelist_index_failures_total", "counter", "Indexes not built.", run.indexer.failures)
+        yield one("livelist_index_rebuilds_total", "counter", "Indexes built.", run.indexer.rebuilds)
+        yield one("livelist_index_failures_total", "counter", "Indexes not built.", run.indexer.failures)
     if run.tables is not None:
-        yield _one("livelist_snapshots_total", "counter", "Tables published.", run.tables.snapshots)
-        yield _one(
-            "livelist_snapshot_failures_total", "counter", "Tables not published.", run.tables.failures
-        )
-        yield _one(
+        yield one("livelist_snapshots_total", "counter", "Tables published.", run.tables.snapshots)
+        yield one("livelist_snapshot_failures_total", "counter", "Tables not published.", run.tables.failures)
+        yield one(
             "livelist_checkpoint_seconds",
             "gauge",
             "Time that the last checkpoint took.",
             run.tables.checkpoint_seconds,
         )
     age = time.time() - run.state.snapshot_time if run.state.snapshot_time else float("nan")
-    yield _one("livelist_tables_age_seconds", "gauge", "Since the tables were published.", age)
+    yield one("livelist_tables_age_seconds", "gauge", "Since the tables were published.", age)
 
 
 def _of_sources(run: LiveRun) -> Iterator[Metric]:
     told = "What followed files, and the spools of what was pulled, hold and no bundle has read."
-    yield _one("livelist_log_lag_bytes", "gauge", told, bytes_unread(run.state.cursor))
+    yield one("livelist_log_lag_bytes", "gauge", told, bytes_unread(run.state.cursor))
     numbered = [({"source": str(place)}, puller) for place, puller in enumerate(run.pullers)]
     if not numbered:
         return
@@ -191,11 +189,13 @@ def _of_sinks(run: LiveRun) -> Iterator[Metric]:
     )
 
 
-def _one(name: str, kind: str, about: str, value: float) -> Metric:
+def one(name: str, kind: str, about: str, value: float) -> Metric:
+    """A family of one sample."""
     return Metric(name, kind, about, [({}, value)])
 
 
-def _info(name: str, about: str, told: dict[str, str]) -> Metric:
+def info(name: str, about: str, told: dict[str, str]) -> Metric:
+    """A family whose labels are what it tells."""
     return Metric(name, "gauge", about, [(told, 1)])
 
 

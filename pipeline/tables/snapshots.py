@@ -19,7 +19,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -85,10 +85,11 @@ def take_snapshot(
     limits: TableLimits | None = None,
     if_exists: IfExists = "append",
     bundle: int | None = None,
+    among: Collection[Path] | None = None,
 ) -> tuple[TableReceipt, ...] | None:
     """Folds the shards that bundles have left into the tables; None when there are none.
 
-    With `bundle` only those of the bundles up to that one.
+    With `bundle` only those of the bundles up to that one, with `among` only these.
 
     With `replace` they become the tables, and all that stood there goes in the same step. Any process
     may call it at any time; of two at once, one does the work. Raises OutputError, and then every
@@ -96,7 +97,7 @@ def take_snapshot(
     """
     stream = stream_path(output, run_id)
     with _sole(stream) as alone:
-        shards = _shards_in(stream, bundle) if alone else []
+        shards = _shards_in(stream, bundle, among) if alone else []
         if not shards:
             return None
         publication = f"{run_id}-{time.time_ns() // 1000:016d}"
@@ -146,9 +147,10 @@ def _bundle_of(path: Path) -> int:
     return int(number) if dash else 0
 
 
-def _shards_in(stream: Path, bundle: int | None) -> list[Shard]:
+def _shards_in(stream: Path, bundle: int | None, among: Collection[Path] | None) -> list[Shard]:
     paths = sorted(stream.glob("*/*.shard"))
-    return [_shard(path) for path in paths if bundle is None or _bundle_of(path) <= bundle]
+    chosen = paths if among is None else sorted(set(paths) & set(among))
+    return [_shard(path) for path in chosen if bundle is None or _bundle_of(path) <= bundle]
 
 
 def _shard(path: Path) -> Shard:

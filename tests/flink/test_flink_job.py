@@ -29,11 +29,12 @@ from pipeline.flink.source import (
     FollowOnCluster,
     PlacesMark,
     PlacesMarkCoder,
-    read_progress,
+    progress_file,
+    unread_bytes,
 )
-from pipeline.flink.status import unread_bytes
 from pipeline.flink.submit import FlinkJob, newest_state
 from pipeline.inputs.growing_files import Place
+from pipeline.inputs.progress import read_progress
 from pipeline.inputs.reading import InputFormat
 from tests.flink.test_cluster import settings_in
 from tests.pipeline.live.feedback_log import shop_log, write_log
@@ -93,20 +94,20 @@ def test_a_drain_reads_all_that_is_there_then_ends(log: Path) -> None:
 
 def test_what_a_reader_has_not_read_is_told_in_bytes_of_whole_lines(log: Path) -> None:
     folder = log.parents[1]
-    job = FlinkJob(FlinkPlan(), "run", "id", str(folder), (str(log.parent),), 0.0)
-    assert unread_bytes(job, read_progress(folder)) == log.stat().st_size
+    followed = [str(log.parent)]
+    assert unread_bytes(followed, read_progress(progress_file(folder))) == log.stat().st_size
     telling = ClusterReader(
         FollowOnCluster((str(log.parent),), str(folder), wait_seconds=0.0, tells=True), {}
     )
     lines(telling)
     idle_since = time.time()
     telling.get_checkpoint_mark()
-    told = read_progress(folder)
-    assert unread_bytes(job, told) == 0
+    told = read_progress(progress_file(folder))
+    assert unread_bytes(followed, told) == 0
     assert 0 < told.moved <= idle_since, "or lists that are written by then look as if they were still due"
     with log.open("a") as file:
         file.write('{"n": 20}\n{"n": 2')
-    assert unread_bytes(job, told) == len('{"n": 20}\n'), "a line without its end is no input yet"
+    assert unread_bytes(followed, told) == len('{"n": 20}\n'), "a line without its end is no input yet"
 
 
 @given(st.dictionaries(st.text(min_size=1), st.integers(0, 1 << 60), max_size=5))

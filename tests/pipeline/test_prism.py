@@ -16,8 +16,8 @@ from models.ranking.index import read_pointer
 from pipeline.cli.main import main
 from pipeline.config import JobConfig
 from pipeline.prism_run import check_prism, prism_found, run_prism
-from tests.oracle import current_lists, expected_lists
-from tests.pipeline.live.feedback_log import lists_found, run, shop_log, write_log
+from tests.oracle import assert_books_close, current_lists, expected_lists
+from tests.pipeline.live.feedback_log import lists_found, run, shop_log, table, write_log
 from tests.pipeline.live.runs import await_that
 from transforms.score_feedback import ScoreFeedback
 
@@ -74,6 +74,9 @@ def test_an_endless_job_on_prism_drains_to_the_lists_of_the_oracle(prism: str, t
             told, complaints = job.communicate(timeout=_DRAIN_SECONDS)
     assert job.returncode == 0, complaints
     assert told.startswith(f"drained; tables in {output}")
+    assert f"\n{len(events):,} read = " in told and "UNACCOUNTED" not in told
+    assert_books_close(output, len(events))
+    assert table(output, "trends")
     scorer = ScoreFeedback(threads=1).load()
     assert scorer is not None
     assert current_lists(output) == expected_lists(index, [whole], 5, scorer.scorer)
@@ -100,6 +103,6 @@ def test_flags_of_a_job_in_this_process_are_refused(capsys: pytest.CaptureFixtur
     command = ["run", "--streaming", "--runner=PrismRunner", "--input=events", "--output=out"]
     assert main([*command, "--metrics_port=9400"]) == 2
     assert (
-        "--metrics_port does nothing in an endless run on Prism: it is for an endless run in this process"
-        in capsys.readouterr().err
+        "--metrics_port does nothing in an endless run on Prism: it is for an endless run "
+        "in this process or on Flink" in capsys.readouterr().err
     )

@@ -7,6 +7,7 @@ import pickle
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import apache_beam as beam
@@ -14,6 +15,7 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.utils.timestamp import MAX_TIMESTAMP
 
+from pipeline.connectors.addresses import KafkaTopic
 from pipeline.connectors.unbounded import (
     Doubted,
     PulledMark,
@@ -24,6 +26,7 @@ from pipeline.connectors.unbounded import (
     read_pulled,
 )
 from pipeline.connectors.uris import parse_source
+from pipeline.inputs.progress import read_progress
 from tests.pipeline.connectors.services import Channel, KafkaService, opened, polled, quiet
 from tests.pipeline.live.runs import await_that
 
@@ -56,6 +59,28 @@ def _read(reader: PulledReader, count: int, started: bool = False) -> Iterator[b
             yield reader.get_current()[0]
         if count:
             more = reader.advance()
+
+
+@pytest.mark.java
+def test_what_a_kafka_reader_has_not_read_is_told_by_its_file_and_the_broker(
+    kafka: KafkaService, tmp_path: Path
+) -> None:
+    from pipeline.connectors.kafka import unread_messages
+
+    channel = kafka.channel(partitions=1)
+    channel.publish([b"%d" % number for number in range(10)])
+    address, file = parse_source(channel.uri), tmp_path / "pulled-0.json"
+    assert isinstance(address, KafkaTopic)
+    assert unread_messages(address, read_progress(file).offsets) == 9, "the last may be a transaction's mark"
+    reader = _reader(PulledSource(address, wait_seconds=0.2, told=str(file)))
+    began = time.time()
+    list(_read(reader, 4))
+    reader.get_checkpoint_mark()
+    told = read_progress(file)
+    assert unread_messages(address, told.offsets) == 5
+    assert began <= told.moved <= time.time()
+    reader.close()
+    assert unread_messages(replace(address, servers="127.0.0.1:1"), {}) is None
 
 
 class TestEverySource:

@@ -135,8 +135,8 @@ def test_flags_of_a_job_in_this_process_are_refused(capsys: pytest.CaptureFixtur
     command = ["run", "--streaming", "--runner=DataflowRunner", "--input=pubsub://some-project/feedback"]
     assert main([*command, f"--output={BUCKET}/out", "--metrics_port=9400"]) == 2
     assert (
-        "--metrics_port does nothing in an endless run on Dataflow: it is for an endless run in this process"
-        in capsys.readouterr().err
+        "--metrics_port does nothing in an endless run on Dataflow: it is for an endless run "
+        "in this process or on Flink" in capsys.readouterr().err
     )
 
 

@@ -99,7 +99,7 @@ def on_prism(folder: Path, log: str) -> None:
     job = config(folder, log, items=(items(folder),))
     (folder / CONFIG).write_bytes(pickle.dumps(("watched", JobConfig(inputs=(log,), output=str(folder)))))
     steward = Steward(folder)
-    steward._config = job
+    steward.config = job
     steward.stop.set()
     steward.tend()
     build_flink(beam.Pipeline(options=options()), job, scorer_of(job), "watched", folder, 0.1, spread=False)
