@@ -22,6 +22,7 @@ from pipeline.connectors.unbounded import pulled_source
 from pipeline.connectors.uris import parse_sink, parse_source, redacted
 from pipeline.connectors.write_to_sink import WriteToSinks
 from pipeline.endless import BOOKS, endless_tables, sorted_inputs
+from pipeline.flags.engines import Engine, changed_fields, refuse_meaningless
 from pipeline.flink.books import KeepBooks
 from pipeline.flink.reading import ReadByTimer
 from pipeline.flink.source import ALL_READ, DRAIN, IDLE_BUNDLE_SECONDS, follow_on_cluster, progress_file
@@ -45,21 +46,17 @@ def check_flink(config: JobConfig) -> None:
         raise UsageError(f"an endless job follows JSON lines, not --format {config.form.name}: convert them")
     if not is_local(config.output):
         raise UsageError(f"on Flink, --output is a folder that all workers share, got {config.output}")
-    refused = {"--emit_history": config.emit_history, "--now": config.now is not None}
-    for flag, given in refused.items():
-        if given:
-            raise UsageError(f"{flag} is for bounded runs")
-    if config.allowed_lateness_seconds is not None:
-        raise UsageError("--allowed_lateness_seconds needs a log that is read in one order: leave it out")
+    refuse_meaningless(changed_fields(config), Engine.FLINK)
     files, pulled = sorted_inputs(config)
-    for uri in pulled:
-        make_source(uri)
-        _check_whole(uri, getattr(parse_source(uri), "config_file", ""), "config")
-    for uri in config.sinks:
-        make_sink(uri)
-        address = parse_sink(uri)
+    addresses = {uri: parse_source(uri) for uri in pulled} | {uri: parse_sink(uri) for uri in config.sinks}
+    for uri, address in addresses.items():
         _check_whole(uri, getattr(address, "config_file", ""), "config")
         _check_whole(uri, getattr(address, "root", ""), "the folder")
+    # Only now, for they need their clients.
+    for uri in pulled:
+        make_source(uri)
+    for uri in config.sinks:
+        make_sink(uri)
     check_followed(files)
     if config.items:
         check_inputs(config.items)
