@@ -39,7 +39,7 @@ def test_states_of_users_who_left_are_dropped_and_their_lists_and_erasures_stay(
     with live_run(events, output, state=_TTL) as (_, reports):
         await_that(lambda: users_of(output) == {"left", "stays", "gone"})
         before = current_lists(output)
-        append(log, event("d", "stays", 1), event("e", "new", 3))
+        append(log, event("d", "stays", 1.6), event("e", "new", 3))
         await_that(lambda: set(states_in(output)) == {"stays", "gone", "new"})
         append(log, event("old", "gone", -0.7))  # a replay of what was erased
         append(log, event("back", "left", 3.5))
