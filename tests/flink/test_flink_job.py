@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import apache_beam as beam
 import pytest
 from apache_beam.utils.timestamp import MAX_TIMESTAMP
 from hypothesis import given
@@ -21,7 +22,7 @@ from pipeline.cli.parsing import CommandParser
 from pipeline.config import JobConfig
 from pipeline.endless import sorted_inputs
 from pipeline.flink.index import learn_from_log, log_bytes
-from pipeline.flink.job import check_flink
+from pipeline.flink.job import build_flink, check_flink
 from pipeline.flink.plan import FlinkPlan
 from pipeline.flink.source import (
     DRAIN,
@@ -36,6 +37,7 @@ from pipeline.flink.submit import FlinkJob, newest_state
 from pipeline.inputs.growing_files import Place
 from pipeline.inputs.progress import read_progress
 from pipeline.inputs.reading import InputFormat
+from pipeline.job import scoring_step
 from tests.flink.test_cluster import settings_in
 from tests.pipeline.live.feedback_log import shop_log, write_log
 
@@ -214,3 +216,26 @@ def test_a_job_resumes_from_its_savepoint_else_its_newest_whole_checkpoint(tmp_p
         (settings.checkpoints / "id" / f"chk-{number}" / "_metadata").touch()
     assert newest_state(settings, replace(job, started_from="file:///before")).endswith("/id/chk-9")
     assert newest_state(settings, replace(job, savepoint="file:///stopped")) == "file:///stopped"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "read"),
+    [
+        (("pubsub://shop-project/all-sub?texts=words-sub",), {"PullFeedback0", "PullTexts0"}),
+        (("pubsub://shop-project/all-sub",), {"PullFeedback0"}),
+        (
+            ("kafka://h:1/t?group=g", "pubsub://shop-project/all-sub"),
+            {"PullFeedback0", "PullTexts0", "PullFeedback1"},
+        ),
+    ],
+)
+def test_words_are_read_by_a_source_of_their_own_where_there_is_one(
+    inputs: tuple[str, ...], read: set[str], tmp_path: Path
+) -> None:
+    pytest.importorskip("confluent_kafka", reason="the kafka extra is missing: make test-all")
+    pytest.importorskip("google.cloud.pubsub_v1", reason="the gcp extra is missing: make test-all")
+    config = JobConfig(inputs=inputs, output=str(tmp_path))
+    pipeline = beam.Pipeline("FnApiRunner")
+    build_flink(pipeline, config, scoring_step(config), "run", tmp_path, 0.05, spread=True)
+    steps = {part.full_label.partition("/")[0] for part in pipeline.transforms_stack[0].parts}
+    assert {step for step in steps if step.startswith("Pull")} == read
