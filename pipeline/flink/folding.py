@@ -101,6 +101,7 @@ class Folding:
         self._read: set[str] = set()  # shards that are without repeats
         self._trends = LiveTrends(output, window, {})
         self._moved = time.time()  # when rows last came
+        self._items: set[str] = set()  # that feedback was on since they were last asked for
         self.ages = ListAges()
         self.lists = 0
         self.snapshots = 0
@@ -111,10 +112,7 @@ class Folding:
         `caught_up`: whether what waits in the log is read; windows close, and are forgotten, only then.
         Raises OutputError or OSError; then what was left, alerts included, is there for the next call.
         """
-        shards = sorted(stream_path(self._output, self._run_id).glob("*/*.shard"), key=_in_order)
-        for path in shards:
-            if path.name not in self._read:
-                self._take(path)
+        shards = self._look()
         self._kept.summed = {path.name for path in shards if path.parent.name == "scored_feedback"}
         made = [*self._tell_trends(list(alerts), caught_up)]
         counts = self._counts()
@@ -124,6 +122,20 @@ class Folding:
         if take_snapshot(self._output, self._run_id, among=[*shards, *made]) is not None:
             self.snapshots += 1
         self._read = {path.name for path in shards if path.exists()}
+
+    def items(self) -> set[str]:
+        """Those of the feedback that workers have told of since the last call, before it is in the tables."""
+        self._look()
+        items, self._items = self._items, set()
+        return items
+
+    def _look(self) -> list[Path]:
+        """The shards that are there, all taken in."""
+        shards = sorted(stream_path(self._output, self._run_id).glob("*/*.shard"), key=_in_order)
+        for path in shards:
+            if path.name not in self._read:
+                self._take(path)
+        return shards
 
     def _take(self, path: Path) -> None:
         """Drops the repeats of a shard, and adds what is left to the sums."""
@@ -146,6 +158,7 @@ class Folding:
 
     def _sum(self, rows: pa.Table) -> None:
         self.ages.accepted(rows)
+        self._items.update(rows["item_id"].drop_null().unique().to_pylist())
         for row in _scored_rows(rows):
             self._kept.newest = max(self._kept.newest, row.event_time)
             parts = trend_parts(row, self._window)

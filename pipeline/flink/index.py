@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -63,7 +64,7 @@ def learn_from_log(config: JobConfig, job_folder: Path | None = None) -> Path:
     build = root / "index" / f".build-{secrets.token_hex(6)}"
     try:
         made = build_index([encode_log(views)], items, vectors, config.index, clock, build)
-        if _learns_from_tables(config) and (other := _better(root, made, job_folder)) is not None:
+        if learns_from_tables(config) and (other := _better(root, made, job_folder)) is not None:
             return other
         published = publish_index(root, build)
         if job_folder is not None:
@@ -89,14 +90,15 @@ def _better(root: Path, made: IndexManifest, job_folder: Path | None) -> Path | 
     return published if less or (knows["items"] and not made.meta["items"]) else None
 
 
-def _learns_from_tables(config: JobConfig) -> bool:
+def learns_from_tables(config: JobConfig) -> bool:
+    """Whether what the job reads cannot be read a second time."""
     return any(map(is_connector, config.inputs))
 
 
 def _learned(config: JobConfig) -> tuple[list[UserView], list[Item], list[TextVector], int]:
     views: list[UserView] = []
     clock = 0
-    if _learns_from_tables(config):
+    if learns_from_tables(config):
         views, clock = views_of_tables(config)
     else:
         try:
@@ -113,8 +115,8 @@ def _learned(config: JobConfig) -> tuple[list[UserView], list[Item], list[TextVe
 class IndexLearner:
     """Learns the index anew every --reindex_every_seconds, as long as the log grows.
 
-    Sooner where it knows no item yet, whatever that flag says, and where the log of a young job has grown
-    by half.
+    Sooner where it knows no item yet, whatever that flag says, where an item is new to it, and where the
+    log of a young job has grown by half.
     """
 
     def __init__(self, config: JobConfig, config_file: Path, stop: threading.Event) -> None:
@@ -124,7 +126,9 @@ class IndexLearner:
         self._ended = time.monotonic()
         self._took = 0.0
         self._bytes = -1
-        self._knows_items = False
+        self._index: ItemIndex | None = None
+        self._new: set[str] = set()  # items of feedback that the index does not know
+        self._lock = threading.Lock()  # of what is new
         self._failed_last = False
         self.rebuilds = 0
         self.failures = 0
@@ -142,7 +146,14 @@ class IndexLearner:
             size = log_bytes(self._config)
             published = learn_from_log(self._config, self._config_file.parent)
             self.rebuilds, self._bytes = 1, size
-        self._knows_items = ItemIndex.open(published).items > 0
+        self._index = ItemIndex.open(published)
+
+    def note(self, items: Iterable[str]) -> None:
+        """Items that feedback was on; from another thread."""
+        index = self._index
+        if index is not None:
+            with self._lock:
+                self._new.update(item for item in items if index.find(item) < 0)
 
     def learn_if_due(self) -> None:
         """Learns, when it is time; what fails is logged and counted, and the old index serves on."""
@@ -152,16 +163,18 @@ class IndexLearner:
     def _is_due(self, size: int, rested: float) -> bool:
         if size in (self._bytes, 0):
             return False
-        if not self._knows_items:
+        if self._index is None or not self._index.items:
             return rested >= (max(_SOONEST_SECONDS, _REST * self._took) if self._failed_last else 0.0)
         every = self._config.reindex_every_seconds
         if not every or rested < max(_SOONEST_SECONDS, _REST * self._took):
             return False
-        return rested >= every or size >= _GROWTH * self._bytes
+        return rested >= every or bool(self._new) or size >= _GROWTH * self._bytes
 
     def _learn(self) -> bool:
         """One run of this module in a process of its own."""
         began, size = time.monotonic(), log_bytes(self._config)
+        with self._lock:
+            self._new.clear()  # what it does not learn of now, a retracted item say, it never will
         command = [sys.executable, "-m", __name__, str(self._config_file)]
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -177,15 +190,14 @@ class IndexLearner:
             self.failures, self.error = self.failures + 1, told[-1] if told else "its process was ended"
             return False
         self.rebuilds, self._bytes = self.rebuilds + 1, size
-        if not self._knows_items:
-            published = read_pointer(local_path(self._config.output))
-            self._knows_items = published is not None and ItemIndex.open(published).items > 0
+        published = read_pointer(local_path(self._config.output))
+        self._index = None if published is None else ItemIndex.open(published)
         return True
 
 
 def log_bytes(config: JobConfig) -> int:
     """How long what the index is learned from is now: the files that are followed, or the job's tables."""
-    if _learns_from_tables(config):
+    if learns_from_tables(config):
         return told_bytes(local_path(config.output))
     total = 0
     for path in followed_files(config.inputs):

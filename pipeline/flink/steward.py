@@ -30,7 +30,7 @@ from pipeline.cluster.processes import end_with_parent
 from pipeline.config import JobConfig
 from pipeline.flink.books import BOOKS
 from pipeline.flink.folding import Folding, forget_books
-from pipeline.flink.index import IndexLearner
+from pipeline.flink.index import IndexLearner, learns_from_tables
 from pipeline.flink.lag import all_is_read
 from pipeline.flink.published import Published
 from pipeline.flink.source import forget_progress
@@ -107,6 +107,13 @@ class Steward:
         except Exception as error:  # what cannot be looked at is no reason to leave the tables alone
             _LOG.error("the published index and model were not looked at: %r", error)
 
+    def _note_items(self, learner: IndexLearner) -> None:
+        assert self.folding is not None
+        try:
+            learner.note(self.folding.items())
+        except Exception as error:  # the next snapshot meets the same, and tells
+            _LOG.error("new items were not looked for: %r", error)
+
     def _adopt(self, running: ExitStack) -> None:
         """The right to write; the tables are begun anew only at a job's first start."""
         adopted = self._folder / ADOPTED
@@ -137,8 +144,11 @@ class Steward:
         due = time.monotonic() + self.config.snapshot_every_seconds
         while not self.stop.wait(min(_BEAT_SECONDS, self.config.snapshot_every_seconds)):
             self._look()
+            if not learns_from_tables(self.config):  # else they are not there yet
+                self._note_items(learner)
             if time.monotonic() >= due:
                 self._snapshot()
+                self._note_items(learner)
                 due = time.monotonic() + self.config.snapshot_every_seconds
             self._tell(rebuilds=learner.rebuilds, failed_rebuilds=learner.failures)
         self._snapshot()

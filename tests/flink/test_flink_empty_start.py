@@ -20,6 +20,10 @@ from tests.pipeline.connectors.services import KafkaService
 from tests.pipeline.live.feedback_log import Event, shop_log
 
 pytestmark = [pytest.mark.flink]
+BOUGHT: Event = {
+    "event_id": "new", "user_id": "u-new", "kind": "purchase", "item_id": "brand-new",
+    "event_time": 1_700_100_000,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +47,17 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterSettin
 def begun(settings: ClusterSettings, folder: Path, name: str, source: str) -> Path:
     """A job on nothing; returns its output."""
     output = folder / "out"
-    config = JobConfig(inputs=(source,), output=str(output), k=K, model="none", snapshot_every_seconds=1.0)
+    config = JobConfig(
+        inputs=(source,), output=str(output), k=K, model="none",
+        snapshot_every_seconds=1.0, reindex_every_seconds=3_600.0,
+    )  # fmt: skip
     submit(config, settings, FlinkPlan(name=name))
     return output
+
+
+def knows(output: Path, item_id: str) -> bool:
+    index = read_pointer(output)
+    return index is not None and ItemIndex.open(index).find(item_id) >= 0
 
 
 def users_with_lists(output: Path) -> set[str]:
@@ -71,6 +83,9 @@ def test_who_acts_before_the_first_index_gets_a_list_without_acting_again(
     output = begun(settings, tmp_path, "early", str(log.parent))
     log.write_text("".join(f"{line}\n" for line in lines(shop_log(21))))
     await_that(lambda: len(users_with_lists(output)) >= 14, 240)
+    with log.open("a") as file:
+        file.write(json.dumps(BOUGHT) + "\n")
+    await_that(lambda: knows(output, "brand-new"), 120)  # long before the next learning that is due by time
     drain(settings, "early")
     assert users_with_lists(output) == users_expected(output, log)
 

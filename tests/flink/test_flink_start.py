@@ -128,6 +128,29 @@ def test_an_index_without_items_is_learned_anew_as_soon_as_there_is_feedback(
     assert learns.rebuilds == 2, "now that it knows items it rests"
 
 
+def test_an_item_that_is_new_to_the_index_is_learned_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.flink.index._REST", 0.0)
+    monkeypatch.setattr("pipeline.flink.index._SOONEST_SECONDS", 0.0)
+    log = tmp_path / "in" / "events.jsonl"
+    log.parent.mkdir()
+    write_log(log, shop_log())
+    learns = learner(tmp_path / "job", JobConfig((str(log.parent),), str(tmp_path / "out"), model="none"))
+    bought = {"event_id": "new", "user_id": "u", "kind": "purchase", "item_id": "brand-new"}
+    with log.open("a") as file:
+        file.write(json.dumps({**bought, "event_time": shop_log()[-1]["event_time"]}) + "\n")
+    learns.note(["item01"])
+    learns.learn_if_due()
+    assert learns.rebuilds == 1, "what it knows is no reason"
+    learns.note(["item01", "brand-new"])
+    learns.learn_if_due()
+    published = read_pointer(tmp_path / "out")
+    assert published is not None and ItemIndex.open(published).find("brand-new") >= 0
+    learns.learn_if_due()
+    assert learns.rebuilds == 2
+
+
 def test_paths_are_those_of_where_the_flags_were_given(tmp_path: Path) -> None:
     config = JobConfig(("events", PULLED), "out", ("items",), model="models/m", topics="t.yaml")
     config = replace(config, canary_model="gs://bucket/canary")
