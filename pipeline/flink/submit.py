@@ -150,8 +150,8 @@ def drain(settings: ClusterSettings, name: str, seconds: float = DRAIN_SECONDS) 
         rest.cancel(job.flink_id)
         _await_ended(rest, job)
     forget_process(settings, _steward(name))
-    books = close_books(job_folder(settings, name), local_path(job.output), job.run_id)
-    _fold_rest(job, job_folder(settings, name))
+    books = close_books(folder, local_path(job.output), job.run_id)
+    _fold_rest(job, folder)
     if (state := job_state(rest, job.flink_id)) == "FAILED":
         raise DeploymentError(f"job {name} ended as {state}: {last_exception(rest, job.flink_id)}")
     return books

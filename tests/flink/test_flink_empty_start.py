@@ -27,17 +27,6 @@ BOUGHT: Event = {
 
 
 @pytest.fixture(scope="module")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaService]:
-    server = pytest.importorskip("tests.servers.kafka", reason="confluent-kafka is missing")
-    if reason := server.why_not():
-        pytest.skip(reason)
-    broker = server.KafkaServer(tmp_path_factory.mktemp("broker"))
-    broker.start()
-    yield KafkaService(broker)
-    broker.kill()
-
-
-@pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterSettings]:
     need_flink()
     with cluster(tmp_path_factory.mktemp("cluster")) as running:

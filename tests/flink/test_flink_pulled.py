@@ -36,17 +36,6 @@ _DOWN_SECONDS = float(os.environ.get("LIVELIST_SINK_DOWN_SECONDS", "10"))
 
 
 @pytest.fixture(scope="module")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaService]:
-    server = pytest.importorskip("tests.servers.kafka", reason="confluent-kafka is missing")
-    if reason := server.why_not():
-        pytest.skip(reason)
-    broker = server.KafkaServer(tmp_path_factory.mktemp("broker"))
-    broker.start()
-    yield KafkaService(broker)
-    broker.kill()
-
-
-@pytest.fixture(scope="module")
 def pubsub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PubsubService]:
     server = pytest.importorskip("tests.servers.pubsub", reason="google-cloud-pubsub is missing")
     if reason := server.why_not():

@@ -109,30 +109,14 @@ def test_a_database_that_is_written_has_to_be_there_and_let_us_in(
 def test_a_password_that_kafka_refuses_is_told_and_not_shown(tmp_path: Path, refused: Refused) -> None:
     pytest.importorskip("confluent_kafka", reason="the kafka extra is missing: make test-all")
     from tests.pipeline.live.test_bad_services import write_properties
-    from tests.servers.kafka import kafka_server, why_not
+    from tests.servers.kafka import ASKS_PASSWORD, PASSWORD, kafka_server, why_not
 
     if reason := why_not():
         pytest.skip(reason)
-    asks = {
-        "inter.broker.listener.name": "PLAINTEXT",
-        "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:SASL_PLAINTEXT",
-        "sasl.enabled.mechanisms": "PLAIN",
-        "sasl.mechanism.inter.broker.protocol": "PLAIN",
-        "listener.name.plaintext.plain.sasl.jaas.config": (
-            "org.apache.kafka.common.security.plain.PlainLoginModule required "
-            'username="admin" password="right1234" user_admin="right1234";'
-        ),
-    }
-    right = {
-        "security.protocol": "SASL_PLAINTEXT",
-        "sasl.mechanism": "PLAIN",
-        "sasl.username": "admin",
-        "sasl.password": "right1234",
-    }
     config = tmp_path / "client.properties"
-    with kafka_server(asks, right) as server:
+    with kafka_server(ASKS_PASSWORD, PASSWORD) as server:
         server.create_topic("feedback")
-        write_properties(config, right | {"sasl.password": "wrong1234"})
+        write_properties(config, PASSWORD | {"sasl.password": "wrong1234"})
         code, line = refused(f"kafka://{server.address}/feedback?group=g&config={config}")
     assert code == 5
     assert "refused access" in line

@@ -29,6 +29,24 @@ _CLUSTER_ID: Final = "4L6g3nShT-eMCtK--X86sw"
 #: One small broker starts sooner on the first compiler alone.
 _JAVA: Final = ("java", "-Xmx320m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{_JARS}/*")
 
+#: Properties of a broker that asks its clients for a password, and those of a client that knows it.
+ASKS_PASSWORD: Final = {
+    "inter.broker.listener.name": "PLAINTEXT",
+    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:SASL_PLAINTEXT",
+    "sasl.enabled.mechanisms": "PLAIN",
+    "sasl.mechanism.inter.broker.protocol": "PLAIN",
+    "listener.name.plaintext.plain.sasl.jaas.config": (
+        "org.apache.kafka.common.security.plain.PlainLoginModule required "
+        'username="admin" password="right1234" user_admin="right1234";'
+    ),
+}
+PASSWORD: Final = {
+    "security.protocol": "SASL_PLAINTEXT",
+    "sasl.mechanism": "PLAIN",
+    "sasl.username": "admin",
+    "sasl.password": "right1234",
+}
+
 
 class KafkaServer:
     """A broker whose data survive `stop` and `kill`; `start` brings it back on the same port."""

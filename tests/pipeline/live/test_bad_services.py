@@ -114,34 +114,18 @@ def test_a_password_that_kafka_refuses_is_told_and_not_shown(
     learned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("confluent_kafka", reason="the kafka extra is missing: make test-all")
-    from tests.servers.kafka import kafka_server, why_not
+    from tests.servers.kafka import ASKS_PASSWORD, PASSWORD, kafka_server, why_not
 
     if reason := why_not():
         pytest.skip(reason)
-    asks = {
-        "inter.broker.listener.name": "PLAINTEXT",
-        "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:SASL_PLAINTEXT",
-        "sasl.enabled.mechanisms": "PLAIN",
-        "sasl.mechanism.inter.broker.protocol": "PLAIN",
-        "listener.name.plaintext.plain.sasl.jaas.config": (
-            "org.apache.kafka.common.security.plain.PlainLoginModule required "
-            'username="admin" password="right1234" user_admin="right1234";'
-        ),
-    }
-    right = {
-        "security.protocol": "SASL_PLAINTEXT",
-        "sasl.mechanism": "PLAIN",
-        "sasl.username": "admin",
-        "sasl.password": "right1234",
-    }
     pinned(learned, tmp_path / "out")
     config = tmp_path / "client.properties"
-    with kafka_server(asks, right) as server:
+    with kafka_server(ASKS_PASSWORD, PASSWORD) as server:
         server.create_topic("feedback")
         uri = f"kafka://{server.address}/feedback?group=g&config={config}"
-        write_properties(config, right)
+        write_properties(config, PASSWORD)
         opened(uri).close()
-        write_properties(config, right | {"sasl.password": "wrong1234"})
+        write_properties(config, PASSWORD | {"sasl.password": "wrong1234"})
         code, line = told(capsys, tmp_path / "out", uri)
     assert code == 5
     assert "refused access" in line
