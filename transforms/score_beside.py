@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import apache_beam as beam
 from apache_beam import typehints
-from apache_beam.ml.inference.base import ModelHandler, RunInference
 
 from models.adapters.base import FeedbackAdapter, RawRecord
 from models.cleaning import CleaningConfig
@@ -20,6 +19,7 @@ from models.encoder.scorer import ScoringFailure
 from models.ingest import clean_or_reject, parse_or_reject
 from models.records import FINAL, LATE_SCORE, SCORE_FOLLOWS, FeedbackEvent, ScoredFeedback
 from models.times import wall_clock
+from transforms.run_inference import ModelHandler, RunInference
 from transforms.score_feedback import ScoredEvent
 
 

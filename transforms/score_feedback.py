@@ -8,7 +8,6 @@ from typing import Final
 
 import apache_beam as beam
 from apache_beam import typehints
-from apache_beam.ml.inference.base import ModelHandler, RunInference
 from apache_beam.pvalue import DoOutputsTuple, TaggedOutput
 
 from models.canary import CanarySum
@@ -21,6 +20,7 @@ from models.rejects import reject_event
 from models.text import text_hash
 from models.times import wall_clock
 from transforms.encoder_metrics import record_batch
+from transforms.run_inference import ModelHandler, RunInference
 
 STAGE: Final = "score"
 #: Told beside the sum: texts so long that the encoder did not read their middle.

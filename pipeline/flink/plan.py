@@ -22,7 +22,7 @@ class FlinkPlan:
 
     name: str = "livelist"
     parallelism: int = 1
-    bundle_millis: int = 100
+    bundle_millis: int = 50
     bundle_size: int = 1_000
     poll_seconds: float = POLL_SECONDS
     spread: bool = True

@@ -5,8 +5,8 @@
 Events of a Zipf-distributed population come at a steady rate, each stamped with the moment at which it is
 written to the log; `lists` are events that a written list shows, their age is from event to row. Then as
 many events as --backlog says lie there at once, and the time until all are in the tables is the
-throughput. Needs Java and Maven. The named alternative is parallelism 1 with bundles of 500 ms, in the
-same run.
+throughput. Needs Java and Maven. The named alternatives, in the same run: parallelism 1 with bundles of
+500 ms, and for the throughput workers that keep no states.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from models.records import MICROS_PER_SECOND
 from pipeline.bench.freshness import quantiles, read_freshness
 from pipeline.bench.population import Population, append_at_rate
+from pipeline.cli.console import quiet_libraries
 from pipeline.cluster.settings import ClusterSettings
 from pipeline.flink.plan import POLL_SECONDS
 from pipeline.flink.submit import cancel
@@ -117,18 +118,38 @@ def accepted_between(output: Path, begin: float, end: float) -> int:
     return sum(begin <= second < end for second in seconds)
 
 
-def tell_throughput(settings: ClusterSettings, folder: Path, args: argparse.Namespace) -> None:
-    """A line for every parallelism, with its ratio to the first."""
-    first = 0.0
+def tell_throughput(settings: ClusterSettings, folder: Path, args: argparse.Namespace, first: float) -> float:
+    """A line for every parallelism, with its ratio to the first rate that was measured, which is returned."""
     for parallel in args.parallelism:
         where = folder / f"backlog-{parallel}"
         rate = throughput(settings, where, args.backlog, parallelism=parallel)
+        shutil.rmtree(where)
         first = first or rate
         print(
             f"parallelism {parallel}: a backlog of {args.backlog:,} events at {rate:,.0f}/s "
             f"({rate / first:.2f} of the first; load {os.getloadavg()[0]:.1f})",
             flush=True,
         )
+    return first
+
+
+def measure_all(settings: ClusterSettings, folder: Path, args: argparse.Namespace) -> None:
+    """The table of freshness."""
+    print(
+        f"{args.rate:g} events/s for {args.seconds:g} s, poll {args.poll_seconds:g} s",
+        HEADER,
+        sep="\n",
+        flush=True,
+    )
+    plans = [("parallelism 1, bundles 500 ms", {"parallelism": 1, "bundle_millis": 500})]
+    plans += [
+        (f"parallelism {parallel}, bundles {millis} ms", {"parallelism": parallel, "bundle_millis": millis})
+        for parallel in args.parallelism
+        for millis in args.bundle_millis
+    ]
+    for number, (what, plan) in enumerate(plans):
+        plan |= {"poll_seconds": args.poll_seconds}
+        print(measure(settings, folder / str(number), what, args, **plan).line(), flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -143,25 +164,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--poll_seconds", type=float, default=POLL_SECONDS)
     parser.add_argument("--backlog", type=int, default=20_000, help="events; 0: no throughput is measured")
     parser.add_argument("--checkpoint_seconds", type=float, default=3.0)
+    parser.add_argument("--state_cache_mb", type=int, nargs="+", default=[64, 0])
     args = parser.parse_args(argv)
     folder = Path(tempfile.mkdtemp(prefix="livelist-bench-"))
-    plans = [("parallelism 1, bundles 500 ms", {"parallelism": 1, "bundle_millis": 500})]
-    plans += [
-        (f"parallelism {parallel}, bundles {millis} ms", {"parallelism": parallel, "bundle_millis": millis})
-        for parallel in args.parallelism
-        for millis in args.bundle_millis
-    ]
+    quiet_libraries()
+    first = 0.0
     try:
-        with cluster(folder / "cluster", checkpoint_seconds=args.checkpoint_seconds, nice=0) as settings:
-            print(
-                f"{args.rate:g} events/s for {args.seconds:g} s, poll {args.poll_seconds:g} s\n{HEADER}",
-                flush=True,
-            )
-            for number, (what, plan) in enumerate(plans):
-                plan |= {"poll_seconds": args.poll_seconds}
-                print(measure(settings, folder / str(number), what, args, **plan).line(), flush=True)
-            if args.backlog:
-                tell_throughput(settings, folder, args)
+        for number, cache in enumerate(args.state_cache_mb):
+            where = folder / f"cluster-{number}"
+            given = {"checkpoint_seconds": args.checkpoint_seconds, "state_cache_mb": cache, "nice": 0}
+            with cluster(where, **given) as settings:
+                if not number:
+                    measure_all(settings, folder, args)
+                if args.backlog:
+                    print(f"workers that keep {cache} MB of states", flush=True)
+                    first = tell_throughput(settings, folder, args, first)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
