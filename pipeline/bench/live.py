@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pipeline.live.freshness import quantiles_between
 #: A rate is sustained while what waits at its end is less than it brings in so many seconds.
 _BACKLOG_SECONDS: Final = 2.0
 _START_SECONDS: Final = 180.0
+_SETTLED_SECONDS: Final = 5.0
 _BUSY: Final = 0.8  # of its time: a thread that limits the rest
 #: The last rate that was sustained, and the first that was not: that near, or so many steps between.
 _NEAR: Final = 1.2
@@ -109,12 +111,21 @@ def driven(plan: Plan) -> Iterator[tuple[BenchedJob, Population, Path]]:
 
 
 def await_served(job: BenchedJob, records: float, seconds: float, words: bool = True) -> None:
-    """Until all that was read of so many records is in lists; without `words`, all behaviour."""
+    """Until all that was read of so many records is in lists; without `words`, all behaviour.
+
+    Or until nothing comes any more: a score that follows an event which is no longer among the newest of its
+    user is in no list.
+    """
+    last, since = 0.0, time.monotonic()
 
     def worked_off() -> bool:
+        nonlocal last, since
         look = job.look()
         served, wanted = (look.served, look.accepted) if words else (look.behaviour, look.accepted_behaviour)
-        return look.records >= records and served >= wanted
+        if look.records + served != last:
+            last, since = look.records + served, time.monotonic()
+        settled = time.monotonic() - since > _SETTLED_SECONDS and look.behaviour >= look.accepted_behaviour
+        return look.records >= records and (served >= wanted or settled)
 
     job.await_that(worked_off, seconds)
 
