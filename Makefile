@@ -33,7 +33,7 @@ test: install-test lint  ## ruff, mypy --strict and pytest
 	$(PYTHON) -m pytest -m 'not ($(NEEDS_MORE))'
 
 test-all: install-all  ## what `make test` leaves out: torch, Java, Flink, PostgreSQL, stores of clouds on loopback
-	$(PYTHON) -m pytest -m '$(NEEDS_MORE)'
+	$(PYTHON) -m tests.side_by_side "-m flink" "-m '($(NEEDS_MORE)) and not flink'"
 
 test-flink: install-all  ## of those the ones on a real Flink cluster: kills and savepoints, held to the oracle (Java, Maven)
 	$(PYTHON) -m pytest -m flink

@@ -34,7 +34,7 @@ from models.state import (
     event_from_row,
     precedence,
 )
-from models.views import ACCEPTED, DUPLICATE, RETRACTED, SUPERSEDED, ViewPolicy, effective_ratings, judge
+from models.views import ACCEPTED, DUPLICATE, RETRACTED, SUPERSEDED, ViewPolicy, effective_ratings, refusals
 
 ACCEPTED_SCORED: Final = "accepted.scored"
 ACCEPTED_UNSCORED: Final = "accepted.unscored"  # text, but the job runs without a model
@@ -253,10 +253,11 @@ def _content(event: CompactEvent) -> tuple[int, int]:
 
 
 def _judge(state: UserState, standing: list[EventCopy], policy: ViewPolicy, result: PaneResult) -> None:
-    verdicts = {verdict.event.slot: verdict for verdict in judge(state.sorted_events(), policy)}
+    refused = refusals(state.sorted_events(), policy)
     for copy in sorted(standing, key=lambda copy: (copy.event.event_time, copy.event_id)):
-        verdict = verdicts.get(copy.event.slot)
-        code = ACCEPTED if verdict is None or copy.event.retracted else verdict.code
+        code, evidence = refused.get(copy.event.slot, (ACCEPTED, ""))
+        if copy.event.retracted:
+            code = ACCEPTED
         if copy.phase == LATE_SCORE:
             _count_late_score(copy, code, result)
         elif code in (DUPLICATE, SUPERSEDED):
@@ -265,12 +266,11 @@ def _judge(state: UserState, standing: list[EventCopy], policy: ViewPolicy, resu
         elif code in (ACCEPTED, RETRACTED):
             result.accounting[_accepted_code(copy)] += 1
             result.listed |= copy.control != "retract"
-            if code == ACCEPTED and verdict is not None and not copy.event.retracted:
+            if code == ACCEPTED and copy.event.slot in state.events and not copy.event.retracted:
                 result.accepted.append(copy)
         else:
-            assert verdict is not None
             result.accounting[f"quarantined.{code}"] += 1
-            result.quarantined.append((copy, code, verdict.evidence))
+            result.quarantined.append((copy, code, evidence))
 
 
 def _count_late_score(copy: EventCopy, code: str, result: PaneResult) -> None:

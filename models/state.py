@@ -222,8 +222,8 @@ class UserState:
         if form != STATE_FORMAT:
             expected = f"state format {STATE_FORMAT} was expected, {form} came"
             raise ValueError(f"{expected}: restore with the release that wrote it")
-        events = map(event_from_row, rows)
-        return cls({event.slot: event for event in events}, erased_time, version, scored_time)
+        events = {row[:2]: event_from_row(row) for row in rows}  # which begins with its slot
+        return cls(events, erased_time, version, scored_time)
 
 
 def event_from_row(row: tuple[object, ...]) -> CompactEvent:

@@ -24,12 +24,6 @@ KIND_STRENGTH: Final[dict[str, float]] = {
     "share": 0.8, "save": 0.7, "cart": 0.8, "purchase": 1.0, "rating": 1.0, "review": 1.0,
     "comment": 0.8, "skip": 0.3, "hide": 0.8,
 }  # fmt: skip
-#: Kinds that are an opinion by themselves: (opinion, weight).
-KIND_OPINION: Final[dict[str, tuple[float, float]]] = {
-    "like": (1.0, 1.0), "dislike": (-1.0, 1.0), "hide": (-1.0, 1.0), "skip": (-0.5, 1.0),
-    "share": (0.8, 0.5), "save": (0.8, 0.5),
-}  # fmt: skip
-
 PRIOR_LIKING: Final = 0.5
 PRIOR_WEIGHT: Final = 0.25
 WORDS_WEIGHT: Final = 0.6  # of a star rating, as measured on four review sets
@@ -38,9 +32,6 @@ _CONFLICT_STARS: Final = 0.5  # at least one star from the middle of a 1:5 scale
 _CONFLICT_WORDS: Final = 0.3  # polarity x confidence
 
 STRENGTH_BY_CODE: Final[tuple[float, ...]] = tuple(KIND_STRENGTH.get(kind, 0.0) for kind in KINDS)
-OPINION_BY_CODE: Final[tuple[tuple[float, float] | None, ...]] = tuple(
-    KIND_OPINION.get(kind) for kind in KINDS
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +66,12 @@ class Opinion:
 
 
 NO_OPINION: Final = Opinion(0.0, 0.0)
+_KIND_OPINIONS: Final = {
+    "like": Opinion(1.0, 1.0), "dislike": Opinion(-1.0, 1.0), "hide": Opinion(-1.0, 1.0),
+    "skip": Opinion(-0.5, 1.0), "share": Opinion(0.8, 0.5), "save": Opinion(0.8, 0.5),
+}  # fmt: skip
+#: Of the kinds that are an opinion by themselves.
+OPINION_BY_CODE: Final[tuple[Opinion | None, ...]] = tuple(_KIND_OPINIONS.get(kind) for kind in KINDS)
 
 
 def opinion_of(event: CompactEvent, rating: float | None, scale: RatingScale) -> Opinion | None:
@@ -89,8 +86,7 @@ def opinion_of(event: CompactEvent, rating: float | None, scale: RatingScale) ->
     if score is not None:
         weight = WORDS_WEIGHT * (score.intensity * 1e-4) * (score.confidence * 1e-4)
         return Opinion(score.polarity * 1e-4, weight)
-    by_kind = OPINION_BY_CODE[event.kind]
-    return Opinion(*by_kind) if by_kind is not None else None
+    return OPINION_BY_CODE[event.kind]
 
 
 def _disagree(stars: float, polarity: int, confidence: int) -> bool:

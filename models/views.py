@@ -6,9 +6,10 @@ import json
 import math
 import statistics as statistics_of
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from operator import attrgetter
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -25,13 +26,13 @@ RETRACTED: Final = "retracted"
 MISSING_RATING_POLICIES: Final = ("none", "drop", "mean", "median", "mode", "interpolate", "from_text")
 NORMALIZE_RATINGS_POLICIES: Final = ("none", "mean", "zscore")
 
+_RatingOf: TypeAlias = Callable[[CompactEvent], float | None]
 _RATED_KINDS: Final = frozenset({KIND_CODES["rating"], KIND_CODES["review"]})
 _QUERY: Final = KIND_CODES["query"]
 _PROFILE: Final = KIND_CODES["profile"]
 
 
-@dataclass(frozen=True, slots=True)
-class Interaction:
+class Interaction(NamedTuple):
     """All that a user did with one item, as one evidence: it counts, and is cited, as a whole."""
 
     item_id: str
@@ -133,7 +134,13 @@ class Verdict(NamedTuple):
 
 
 def judge(events: Sequence[CompactEvent], policy: ViewPolicy) -> list[Verdict]:
-    """Decides about every slot of a canonical set, given oldest first.
+    """Decides about every slot of a canonical set, given oldest first."""
+    refused = refusals(events, policy)
+    return [Verdict(event, *refused.get(event.slot, (ACCEPTED, ""))) for event in events]
+
+
+def refusals(events: Sequence[CompactEvent], policy: ViewPolicy) -> dict[Slot, tuple[str, str]]:
+    """Of a canonical set, given oldest first: the slots that are not accepted, with code and evidence.
 
     Bursts are judged before content duplicates: the evidence is what was sent.
     """
@@ -143,7 +150,7 @@ def judge(events: Sequence[CompactEvent], policy: ViewPolicy) -> list[Verdict]:
         standing = _without_bursts(standing, policy, codes)
     if policy.content_duplicates:
         _mark_content_duplicates(standing, codes)
-    return [Verdict(event, *codes.get(event.slot, (ACCEPTED, ""))) for event in events]
+    return codes
 
 
 def _standing_copies(
@@ -236,8 +243,10 @@ def _mark_content_duplicates(events: list[CompactEvent], codes: dict[Slot, tuple
 def accepted_events(state: UserState, policy: ViewPolicy, clock: Micros, ttl: Micros) -> list[CompactEvent]:
     """The events that count, oldest first: accepted by `judge`, not older than `ttl` at `clock`."""
     oldest = clock - ttl
-    verdicts = judge(state.sorted_events(), policy)
-    return [event for event, code, _ in verdicts if code == ACCEPTED and event.event_time >= oldest]
+    events = state.sorted_events()
+    if refused := refusals(events, policy):
+        events = [event for event in events if event.slot not in refused]
+    return [event for event in events if event.event_time >= oldest]
 
 
 def view_user(
@@ -259,7 +268,7 @@ def view_events(
     statistics: RatingStatistics | None = None,
 ) -> UserView:
     """The view of accepted events, given oldest first."""
-    ratings = effective_ratings(events, policy, statistics)
+    rating_of = _rating_reader(events, policy, statistics)
     by_item: dict[str, list[CompactEvent]] = {}
     queries = []
     profile: dict[str, ProfileAttribute] = {}
@@ -270,7 +279,7 @@ def view_events(
             profile.update({name: _attribute(event, name, value) for name, value in event.attributes})
         elif event.item_id is not None:
             by_item.setdefault(event.item_id, []).append(event)
-    interactions = [_interaction(item, evidence, ratings, policy) for item, evidence in by_item.items()]
+    interactions = [_interaction(item, evidence, rating_of, policy) for item, evidence in by_item.items()]
     told = [interaction for interaction in interactions if interaction is not None]
     told.sort(key=lambda interaction: (interaction.time, interaction.event_ids[-1]))
     return UserView(
@@ -278,7 +287,7 @@ def view_events(
         interactions=tuple(told),
         queries=tuple(queries),
         profile=tuple(profile[name] for name in sorted(profile)),
-        topics=_topic_affinity(events, ratings, policy),
+        topics=_topic_affinity(events, rating_of, policy),
         newest_time=events[-1].event_time if events else 0,
         mentioned=tuple(sorted(by_item.keys() - {interaction.item_id for interaction in told}))
         if len(told) < len(by_item)
@@ -287,7 +296,7 @@ def view_events(
 
 
 def _interaction(
-    item_id: str, evidence: list[CompactEvent], ratings: dict[Slot, float], policy: ViewPolicy
+    item_id: str, evidence: list[CompactEvent], rating_of: _RatingOf, policy: ViewPolicy
 ) -> Interaction | None:
     """One item's events as one evidence; the newest opinion speaks for all of them.
 
@@ -296,14 +305,16 @@ def _interaction(
     strength = 0.0
     strongest = evidence[0]
     opinion = NO_OPINION
+    rating = None
     for event in evidence:
         if STRENGTH_BY_CODE[event.kind] > strength:
             strength, strongest = STRENGTH_BY_CODE[event.kind], event
-        opinion = opinion_of(event, ratings.get(event.slot), policy.rating_scale) or opinion
+        rated = rating_of(event)
+        rating = rating if rated is None else rated
+        opinion = opinion_of(event, rated, policy.rating_scale) or opinion
     if strength == 0.0:
         return None
     texts = [event for event in evidence if event.text_length]
-    rated = [ratings[event.slot] for event in evidence if event.slot in ratings]
     scored = [event.score for event in texts if event.score is not None]
     return Interaction(
         item_id=item_id,
@@ -313,10 +324,10 @@ def _interaction(
         strength=strength,
         liking=opinion.liking,
         conflict=opinion.conflict,
-        rating=rated[-1] if rated else None,
+        rating=rating,
         polarity=scored[-1].polarity * 1e-4 if scored else None,
-        words=b"".join(event.words for event in texts),
-        text_hashes=tuple(event.text_hash for event in texts),
+        words=b"".join([event.words for event in texts]),
+        text_hashes=tuple([event.text_hash for event in texts]),
     )
 
 
@@ -340,18 +351,28 @@ def _attribute(event: CompactEvent, name: str, value: str) -> ProfileAttribute:
 
 
 def _topic_affinity(
-    events: Sequence[CompactEvent], ratings: dict[Slot, float], policy: ViewPolicy
+    events: Sequence[CompactEvent], rating_of: _RatingOf, policy: ViewPolicy
 ) -> tuple[tuple[str, float], ...]:
     """Mean liking of the texts on a topic, weighted by topic and shrunk by one text, in [-1, 1]."""
     total: dict[str, float] = defaultdict(float)
     weight: dict[str, float] = defaultdict(float)
-    for event in events:
-        if event.score is not None and event.score.topics:
-            opinion = opinion_of(event, ratings.get(event.slot), policy.rating_scale) or NO_OPINION
-            for name, thousandths in event.score.topics:
-                total[name] += thousandths * 1e-3 * opinion.liking
-                weight[name] += thousandths * 1e-3
+    read = [(event, event.score.topics) for event in events if event.score is not None]
+    for event, topics in read:
+        opinion = opinion_of(event, rating_of(event), policy.rating_scale) or NO_OPINION
+        for name, thousandths in topics:
+            total[name] += thousandths * 1e-3 * opinion.liking
+            weight[name] += thousandths * 1e-3
     return tuple((name, total[name] / (weight[name] + 1.0)) for name in sorted(total))
+
+
+def _rating_reader(
+    events: Sequence[CompactEvent], policy: ViewPolicy, statistics: RatingStatistics | None
+) -> _RatingOf:
+    """The rating of one of the events, after imputation and normalisation."""
+    if policy.keeps_ratings:
+        return attrgetter("rating")
+    ratings = effective_ratings(events, policy, statistics)
+    return lambda event: ratings.get(event.slot)
 
 
 def effective_ratings(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections import Counter
 from typing import Final
 
 import pytest
+
+from tests.side_by_side import PARTS
 
 #: Markers of tests that `make test` leaves to `make test-all`.
 _NEEDS_MORE: Final = {"train", "java", "postgres", "cloud", "browser", "flink"}
@@ -30,6 +33,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         reasons[reason.removeprefix("Skipped: ")] += 1
     for item in terminalreporter.stats.get("deselected", []):
         names = sorted({mark.name for mark in item.iter_markers()} & _NEEDS_MORE)
+        if names and PARTS in os.environ:
+            continue  # another part runs it
         reasons[f"needs {' and '.join(names)}: make test-all" if names else elsewhere] += 1
     if not reasons:
         return

@@ -7,18 +7,19 @@ holds the accounting to the tables, over distinct source positions.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow.parquet as pq
 
-from models.encoder.scorer import ScoringFailure, TextScorer
+from models.encoder.artefact import Artefact
+from models.encoder.scorer import ScoringFailure, ScoringResult, TextScorer
 from models.pane import apply_pane, copy_of
 from models.ranking.config import RankingConfig
 from models.ranking.index import ItemIndex
 from models.ranking.ranker import rank
-from models.records import FeedbackEvent, RankedItem, Reason, ScoredFeedback
+from models.records import FeedbackEvent, RankedItem, Reason, ScoredFeedback, ScoredText
 from models.state import StateConfig, UserState
 from models.views import ViewPolicy, view_user
 from pipeline.inputs.reading import read_feedback
@@ -29,9 +30,13 @@ from transforms.rank_top_k import published_statistics
 Row = tuple[str, int, str, float, list[dict[str, Any]]]
 
 
-def expected_lists(
-    index: Path, inputs: Iterable[Path], k: int, scorer: TextScorer | None = None
-) -> list[Row]:
+class Scores(Protocol):
+    """What reads texts: a TextScorer, or one by what was recorded."""
+
+    def score(self, texts: Sequence[str]) -> Sequence[ScoringResult]: ...
+
+
+def expected_lists(index: Path, inputs: Iterable[Path], k: int, scorer: Scores | None = None) -> list[Row]:
     """What the final lists must be: every event of the log joined at once, ranked on a given index."""
     opened, policy = ItemIndex.open(index), ViewPolicy()
     rows: list[Row] = []
@@ -46,7 +51,7 @@ def expected_lists(
     return rows
 
 
-def joined_states(inputs: Iterable[Path], scorer: TextScorer | None = None) -> dict[str, UserState]:
+def joined_states(inputs: Iterable[Path], scorer: Scores | None = None) -> dict[str, UserState]:
     """Everybody's state after the whole log."""
     copies = defaultdict(list)
     for event in read_feedback([str(path) for path in inputs]):
@@ -58,12 +63,53 @@ def joined_states(inputs: Iterable[Path], scorer: TextScorer | None = None) -> d
     return states
 
 
-def _scored(event: FeedbackEvent, scorer: TextScorer | None) -> ScoredFeedback:
+def _scored(event: FeedbackEvent, scorer: Scores | None) -> ScoredFeedback:
     if scorer is None or event.text is None:
         return ScoredFeedback(event)
     (result,) = scorer.score([event.text])
     assert not isinstance(result, ScoringFailure)
     return ScoredFeedback(event, result.score)
+
+
+class ScorerAsRecorded:
+    """Scores each text as the version does that its row of `scored_feedback` names."""
+
+    def __init__(self, output: Path, inputs: Path, artefacts: Sequence[Artefact]) -> None:
+        self._scorers = {made.version: TextScorer.load(made.path, threads=1) for made in artefacts}
+        self._any = artefacts[0].version  # for what has no row, for it was taken back before
+        texts = {
+            event.source_position: event.text or ""
+            for event in read_feedback([str(inputs)])
+            if isinstance(event, FeedbackEvent)
+        }
+        columns = ["source_position", "model_version"]
+        rows = pq.read_table(output / "scored_feedback", columns=columns).to_pylist()
+        self._versions = {texts[row["source_position"]]: row["model_version"] for row in rows}
+
+    def score(self, texts: Sequence[str]) -> Sequence[ScoringResult]:
+        """Texts of the log."""
+        return [self._scorers[self._versions.get(text) or self._any].score([text])[0] for text in texts]
+
+
+def assert_rows_name_what_made_them(
+    output: Path, inputs: Path, artefacts: Sequence[Artefact], indexes: Sequence[Path]
+) -> None:
+    """Every version was published, and each text's score is what the model gives that it names."""
+    versions = {artefact.version for artefact in artefacts}
+    lists = pq.read_table(output / "recommendations", columns=["index_version", "model_version"]).to_pylist()
+    assert {row["index_version"] for row in lists} == {index.name for index in indexes}
+    assert {row["model_version"] for row in lists} - {""} == versions
+    scorers = {made.version: TextScorer.load(made.path, threads=1) for made in artefacts}
+    read = read_feedback([str(inputs)])
+    texts = {event.source_position: event.text for event in read if isinstance(event, FeedbackEvent)}
+    columns = ["source_position", "model_version", "confidence"]
+    rows = pq.read_table(output / "scored_feedback", columns=columns).to_pylist()
+    scored = [row for row in rows if row["model_version"] is not None]
+    assert {row["model_version"] for row in scored} == versions
+    for row in scored:
+        (result,) = scorers[row["model_version"]].score([texts[row["source_position"]] or ""])
+        assert isinstance(result, ScoredText)
+        assert abs(row["confidence"] - result.score.confidence) < 1e-4, row
 
 
 def _row(user_id: str, item: RankedItem) -> Row:

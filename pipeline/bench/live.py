@@ -44,7 +44,7 @@ class Plan:
     users: int = 2_000
     items: int = 1_000
     texts: float = 0.1  # share of events with words
-    warm: int = 2_000  # events before the first step
+    warm: int = 50_000  # events before the first step: the states of those who come most are full
     flags: Sequence[str] = ()  # of the job, besides
     rate: float | None = None  # this rate alone
     batch_seconds: float = 0.0  # more that the encoder takes for a batch

@@ -17,7 +17,6 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from models.encoder.scorer import TextScorer
 from models.errors import DeploymentError
 from models.ranking.index import read_pointer
 from models.records import CONTROL_KINDS, FeedbackEvent
@@ -34,7 +33,7 @@ from pipeline.flink.submit import FlinkJob, drain, job_folder, submit
 from pipeline.inputs.finding import followed_files
 from pipeline.inputs.reading import read_feedback
 from pipeline.tables.reader import read_accounting
-from tests.oracle import current_lists, expected_lists
+from tests.oracle import Scores, current_lists, expected_lists
 from tests.pipeline.connectors.services import Channel, PubsubChannel
 from tests.pipeline.live.feedback_log import Event, run, shop_log
 
@@ -74,7 +73,7 @@ class Scenario:
     channel: Channel | None = None  # the job pulls from it; the files are the oracle's alone
     sinks: tuple[str, ...] = ()
     options: dict[str, object] = field(default_factory=dict)  # of the job
-    scorer: TextScorer | None = None  # the oracle's
+    scorer: Scores | None = None  # the oracle's
     written: int = 0
 
     def __post_init__(self) -> None:

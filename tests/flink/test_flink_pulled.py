@@ -25,9 +25,11 @@ from tests.flink.harness import (
     kill,
     need_flink,
 )
+from tests.flink.two_speeds import assert_two_speeds
 from tests.flink.waiting import await_that
 from tests.oracle import current_lists
 from tests.pipeline.connectors.services import Channel, KafkaChannel, KafkaService, PubsubService
+from tests.pipeline.live.feedback_log import shop_log
 from tests.servers.postgres import PostgresServer
 
 pytestmark = [pytest.mark.flink]
@@ -203,3 +205,12 @@ def test_pubsub_gives_again_what_no_checkpoint_held(
     scenario.await_accounted()  # what a dead worker held comes again when its lease is over
     scenario.finish()
     assert_equals_oracle(scenario)
+
+
+def test_words_read_by_a_subscription_of_their_own_hold_up_no_list(
+    settings: ClusterSettings, pubsub: PubsubService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel = pubsub.channel()
+    channel.uri += f"?texts={channel.subscribe('texts')}"
+    scenario = Scenario(settings, tmp_path / "job", "words", shop_log(), {"parallelism": 1}, channel)
+    assert_two_speeds(scenario, monkeypatch)

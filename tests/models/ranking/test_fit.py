@@ -53,8 +53,7 @@ def of_all_kinds(seed: int, views: list[UserView]) -> list[UserView]:
         replace(
             view,
             interactions=tuple(
-                replace(
-                    one,
+                one._replace(
                     strength=float(random.choice([0.3, 0.6, 1.0])),
                     liking=float(random.choice([-0.6, 0.2, 0.8])),
                 )

@@ -19,11 +19,10 @@ from models.encoder.scorer import TextScorer
 from models.encoder.serving import ScorerPool, ServingConfig, shared_pool
 from models.encoder.store import publish_model
 from models.pointer import read_pointer, write_pointer
-from models.records import FeedbackEvent, ScoredText, TopK
-from pipeline.inputs.reading import read_feedback
+from models.records import TopK
 from pipeline.live.run import LiveRun
 from tests.models.encoder.tiny import write_tiny
-from tests.oracle import assert_books_close, current_lists, expected_lists
+from tests.oracle import assert_books_close, assert_rows_name_what_made_them, current_lists, expected_lists
 from tests.pipeline.live.feedback_log import Event, burst, run, shop_log, table, write_log
 from tests.pipeline.live.runs import K, append, await_that, lines_in, live_run, pinned, users_of
 
@@ -140,29 +139,12 @@ def test_swaps_lose_no_list_and_end_with_the_oracles_on_the_final_versions(shop:
     latest = table(shop.output, "recommendations_latest")
     assert {row["index_version"] for row in latest} == {shop.indexes[1].name}
     assert {row["model_version"] for row in latest} <= {shop.artefacts[1].version, ""}
-    assert_rows_name_what_made_them(shop)
+    assert_rows_name_what_made_them(shop.output, shop.events, shop.artefacts, shop.indexes)
     assert not (shop.output / "alerts").is_dir() or not table(shop.output, "alerts")
 
 
 def loaded(artefact: Artefact) -> TextScorer:
     return TextScorer.load(artefact.path, threads=1)
-
-
-def assert_rows_name_what_made_them(shop: Shop) -> None:
-    """Every version was published, and each text's score is what the model gives that it names."""
-    versions = {artefact.version for artefact in shop.artefacts}
-    rows = table(shop.output, "recommendations")
-    assert {row["index_version"] for row in rows} == {index.name for index in shop.indexes}
-    assert {row["model_version"] for row in rows} - {""} == versions
-    scorers = {artefact.version: loaded(artefact) for artefact in shop.artefacts}
-    read = read_feedback([str(shop.events)])
-    texts = {event.event_id: event.text for event in read if isinstance(event, FeedbackEvent)}
-    scored = [row for row in table(shop.output, "scored_feedback") if row["model_version"] is not None]
-    assert {row["model_version"] for row in scored} == versions
-    for row in scored:
-        (result,) = scorers[row["model_version"]].score([texts[row["event_id"]] or ""])
-        assert isinstance(result, ScoredText)
-        assert row["confidence"] == pytest.approx(result.score.confidence, abs=1e-4), row
 
 
 def truncate(path: Path) -> None:
@@ -215,7 +197,7 @@ def test_what_is_broken_is_refused_with_an_alert_and_what_is_whole_is_taken_up_a
     assert current_lists(shop.output) == expected_lists(
         shop.indexes[1], [shop.events], K, loaded(shop.artefacts[1])
     )
-    assert_rows_name_what_made_them(shop)
+    assert_rows_name_what_made_them(shop.output, shop.events, shop.artefacts, shop.indexes)
     assert_books_close(shop.output, lines_in(shop.events))
     alerts = table(shop.output, "alerts")
     assert [row["kind"] for row in alerts] == [f"{kind}_refused"] * len(damages)
@@ -241,4 +223,4 @@ def test_an_index_and_a_model_that_are_copied_under_their_pointers_serve_once_th
     assert current_lists(shop.output) == expected_lists(
         shop.indexes[1], [shop.events], K, loaded(shop.artefacts[1])
     )
-    assert_rows_name_what_made_them(shop)
+    assert_rows_name_what_made_them(shop.output, shop.events, shop.artefacts, shop.indexes)
