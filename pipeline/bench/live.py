@@ -113,8 +113,8 @@ def driven(plan: Plan) -> Iterator[tuple[BenchedJob, Population, Path]]:
 def await_served(job: BenchedJob, records: float, seconds: float, words: bool = True) -> None:
     """Until all that was read of so many records is in lists; without `words`, all behaviour.
 
-    Or until nothing comes any more: a score that follows an event which is no longer among the newest of its
-    user is in no list.
+    Or until nothing comes any more: an event that is no longer among the newest of its user when its score is
+    there, or when the first index is, is in no list.
     """
     last, since = 0.0, time.monotonic()
 
@@ -124,7 +124,7 @@ def await_served(job: BenchedJob, records: float, seconds: float, words: bool = 
         served, wanted = (look.served, look.accepted) if words else (look.behaviour, look.accepted_behaviour)
         if look.records + served != last:
             last, since = look.records + served, time.monotonic()
-        settled = time.monotonic() - since > _SETTLED_SECONDS and look.behaviour >= look.accepted_behaviour
+        settled = time.monotonic() - since > _SETTLED_SECONDS
         return look.records >= records and (served >= wanted or settled)
 
     job.await_that(worked_off, seconds)
