@@ -113,8 +113,8 @@ def driven(plan: Plan) -> Iterator[tuple[BenchedJob, Population, Path]]:
 def await_served(job: BenchedJob, records: float, seconds: float, words: bool = True) -> None:
     """Until all that was read of so many records is in lists; without `words`, all behaviour.
 
-    Or until nothing comes any more: an event that is no longer among the newest of its user when its score is
-    there, or when the first index is, is in no list.
+    Or until nothing comes any more: an event that is not among the newest of its user when it is joined, or
+    when its score is, is in no list.
     """
     last, since = 0.0, time.monotonic()
 
