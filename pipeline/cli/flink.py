@@ -1,6 +1,7 @@
 """A Flink cluster on this machine, without Docker, and the endless jobs on it.
 
 up         fetch what is missing (once) and start a cluster: its processes are kept running
+attach     tend jobs on a cluster that others keep, such as Kubernetes, until Ctrl-C; they go on then
 submit     start an endless job: the flags are those of `livelist run`
 status     how cluster and jobs are; ends with 1 when a job fails, stalls or is lost
 savepoint  stop a job, keeping all of its state
@@ -44,7 +45,7 @@ EXAMPLE: Final = """livelist flink up
   livelist flink status
   livelist flink savepoint && livelist flink resume
   livelist flink down"""
-_ACTIONS: Final = ("up", "submit", "status", "savepoint", "resume", "drain", "down")
+_ACTIONS: Final = ("up", "attach", "submit", "status", "savepoint", "resume", "drain", "down")
 _FOLDER: Final = "out/flink"
 _WATCH_SECONDS: Final = 2.0
 #: A JobManager that died is replaced within half a minute; one that is away for longer is gone.
@@ -106,6 +107,29 @@ def _up_flags(parser: CommandParser) -> None:
     )
     add("--jars", choices=JARS, default=plan.jars, help="official: Beam's job server; pinned: our pom's jars")
     add("--cache", metavar="FOLDER", help="of what is fetched (default: ~/.cache/livelist/flink)")
+
+
+def _attach_flags(parser: CommandParser) -> None:
+    from pipeline.cluster.cluster import ClusterPlan
+
+    add = parser.add_argument
+    add("--rest", required=True, metavar="URL", help="of Flink's REST interface, http://HOST:8081")
+    add("--job_server", required=True, metavar="HOST:PORT", help="Beam's job server")
+    add("--artifacts", required=True, metavar="HOST:PORT", help="of the same, where it stages files")
+    add(
+        "--workers",
+        default="127.0.0.1:50000",
+        metavar="HOST:PORT",
+        help="the pool of Python workers, as each task manager reaches its own (default: %(default)s)",
+    )
+    add("--checkpoints", required=True, metavar="FOLDER", help="Flink's state.checkpoints.dir, mounted here")
+    add("--savepoints", required=True, metavar="FOLDER", help="where jobs are stopped to, mounted here too")
+    add(
+        "--checkpoint_seconds",
+        type=positive_float,
+        default=ClusterPlan().checkpoint_seconds,
+        help="between two checkpoints (default: %(default)s)",
+    )
 
 
 def _job_flags(parser: CommandParser) -> None:
@@ -184,6 +208,28 @@ def _up(args: argparse.Namespace) -> int:
     )
     settings = up(plan, _say)
     print(f"Flink is up: {settings.rest} (logs in {settings.logs}); `livelist flink submit` starts a job")
+    return 0
+
+
+def _attach(args: argparse.Namespace) -> int:
+    from pipeline.cluster.attached import attach
+    from pipeline.cluster.cluster import down, running_processes
+    from pipeline.cluster.settings import Elsewhere
+
+    folder = Path(args.cluster)
+    rest = args.rest.rstrip("/")
+    shared = (os.path.abspath(each) for each in (args.checkpoints, args.savepoints))
+    addresses = Elsewhere(rest, args.job_server, args.artifacts, args.workers, *shared)
+    with until_asked(None) as asked:
+        attach(folder, addresses, args.checkpoint_seconds)
+        print(
+            f"attached to {rest}; `livelist flink submit --cluster {folder}` starts a job",
+            flush=True,
+        )
+        while not asked.wait(_WATCH_SECONDS) and any(running_processes(folder).values()):
+            pass
+    down(folder)
+    print("let go; jobs go on, and their tables are folded when this is started again")
     return 0
 
 
@@ -395,6 +441,7 @@ def _say(text: str) -> None:
 
 _FLAGS: Final = {
     "up": _up_flags,
+    "attach": _attach_flags,
     "submit": _submit_flags,
     "status": _status_flags,
     "resume": _resume_flags,
@@ -403,6 +450,7 @@ _FLAGS: Final = {
 }
 _DO: Final = {
     "up": _up,
+    "attach": _attach,
     "submit": _submit,
     "status": _status,
     "savepoint": _savepoint,

@@ -82,7 +82,7 @@ def up(plan: ClusterPlan, say: Say) -> ClusterSettings:
     A cluster that was stopped in this folder comes back with its jobs' checkpoints and savepoints.
     Raises UsageError where one runs there, DeploymentError where something is missing or does not start.
     """
-    _refuse_running(plan.folder)
+    refuse_running(plan.folder)
     java = find_java()
     home = fetch(plan.cache or default_cache(), say, plan.jars)
     try:
@@ -96,14 +96,7 @@ def up(plan: ClusterPlan, say: Say) -> ClusterSettings:
         _keep_processes(settings, plan)
     except OSError as error:
         raise DeploymentError(f"{plan.folder} cannot be written: {error.strerror or error}") from error
-    command = [sys.executable, "-m", "pipeline.cluster.keeper", str(plan.folder.resolve())]
-    if plan.parent is not None:
-        command.append(str(plan.parent))
-    if plan.nice:
-        command = ["nice", "-n", str(plan.nice), *command]
-    keeper, handle = start(KEEPER, command, settings.logs / "keeper.log", environment(settings))
-    _keepers[keeper.pid] = handle
-    keeper.save(plan.folder / RUNNING)
+    start_keeper(settings, plan.parent, plan.nice)
     say("starting ZooKeeper, JobManager, task managers, workers and the job server")
     try:
         _await_cluster(settings)
@@ -111,6 +104,18 @@ def up(plan: ClusterPlan, say: Say) -> ClusterSettings:
         down(plan.folder)
         raise
     return settings
+
+
+def start_keeper(settings: ClusterSettings, parent: int | None, nice: int = 0) -> None:
+    """Has a process keep what `keep_process` names, until `down`, or the end of the parent."""
+    command = [sys.executable, "-m", "pipeline.cluster.keeper", settings.folder]
+    if parent is not None:
+        command.append(str(parent))
+    if nice:
+        command = ["nice", "-n", str(nice), *command]
+    keeper, handle = start(KEEPER, command, settings.logs / "keeper.log", environment(settings))
+    _keepers[keeper.pid] = handle
+    keeper.save(settings.root / RUNNING)
 
 
 def down(folder: Path) -> int:
@@ -150,7 +155,8 @@ def forget_process(settings: ClusterSettings, name: str, seconds: float = 30.0) 
         time.sleep(0.1)
 
 
-def _refuse_running(folder: Path) -> None:
+def refuse_running(folder: Path) -> None:
+    """Raises UsageError where a process of a cluster runs."""
     if any(running_processes(folder).values()):
         raise UsageError(
             f"a cluster runs in {folder} already: `livelist flink down --cluster {folder}` ends it"

@@ -25,8 +25,23 @@ appender.out.layout.pattern = %d{yyyy-MM-dd HH:mm:ss,SSS} %-5p %c{1} %m%n
 
 
 @dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A cluster that others keep, such as Kubernetes: where it answers, and where it leaves states."""
+
+    rest: str  # URL of Flink's REST interface
+    jobs: str  # HOST:PORT of Beam's job server
+    artifacts: str  # HOST:PORT of what it stages
+    workers: str  # HOST:PORT of the pool of Python workers, as each task manager reaches its own
+    checkpoints: str  # folder that this machine and all of the cluster share, as is the next
+    savepoints: str
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterSettings:
-    """One cluster: where it keeps its files, how large it is, on which ports of loopback it listens."""
+    """One cluster: where it keeps its files, how large it is, on which ports of loopback it listens.
+
+    Of one that is kept elsewhere the folder is this machine's part of it: its jobs' files, which all share.
+    """
 
     folder: str
     task_managers: int
@@ -43,6 +58,7 @@ class ClusterSettings:
     job_server: str
     official: bool
     java: str
+    elsewhere: Elsewhere | None = None
 
     @property
     def root(self) -> Path:
@@ -52,12 +68,12 @@ class ClusterSettings:
     @property
     def checkpoints(self) -> Path:
         """Where the state is kept."""
-        return self.root / "checkpoints"
+        return Path(self.elsewhere.checkpoints) if self.elsewhere else self.root / "checkpoints"
 
     @property
     def savepoints(self) -> Path:
         """Where a stopped job left its state."""
-        return self.root / "savepoints"
+        return Path(self.elsewhere.savepoints) if self.elsewhere else self.root / "savepoints"
 
     @property
     def logs(self) -> Path:
@@ -67,7 +83,22 @@ class ClusterSettings:
     @property
     def rest(self) -> str:
         """Flink's REST interface and web page."""
-        return f"http://127.0.0.1:{self.rest_port}"
+        return self.elsewhere.rest if self.elsewhere else f"http://127.0.0.1:{self.rest_port}"
+
+    @property
+    def jobs(self) -> str:
+        """HOST:PORT of Beam's job server."""
+        return self.elsewhere.jobs if self.elsewhere else f"127.0.0.1:{self.job_port}"
+
+    @property
+    def artifacts(self) -> str:
+        """HOST:PORT of what it stages."""
+        return self.elsewhere.artifacts if self.elsewhere else f"127.0.0.1:{self.artifact_port}"
+
+    @property
+    def workers(self) -> str:
+        """HOST:PORT of the pool of Python workers, as task managers reach it."""
+        return self.elsewhere.workers if self.elsewhere else f"127.0.0.1:{self.pool_port}"
 
     def save(self) -> None:
         """Writes it where `load_settings` finds it."""
@@ -78,7 +109,8 @@ def load_settings(folder: Path) -> ClusterSettings:
     """The settings of the cluster in a folder. Raises UsageError where there is none."""
     try:
         given = json.loads((folder / _SAVED).read_text())
-        return ClusterSettings(**given)
+        elsewhere = given.pop("elsewhere", None)
+        return ClusterSettings(**given, elsewhere=Elsewhere(**elsewhere) if elsewhere else None)
     except OSError as error:
         raise UsageError(f"there is no cluster in {folder}: start one with `livelist flink up`") from error
     except (ValueError, TypeError) as error:

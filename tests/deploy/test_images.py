@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 import yaml
 
 from pipeline.cli import run as run_command
+from pipeline.cli.flink import parse
 from pipeline.cli.parsing import CommandParser
 from pipeline.cluster.jars import _DRIVER, _NOT_FOR_THE_CLUSTER, FLINK_RELEASE
 from pipeline.flags.parsed import job_config
@@ -160,13 +162,15 @@ def test_the_flink_stack_shares_one_disk_and_runs_our_workers() -> None:
     stack = services("compose.flink.yaml")
     assert all(service["volumes"] == ["shared:/shared"] for service in stack.values())
     assert stack["workers"]["entrypoint"] == pool_command()
+    assert attaches(stack["launcher"], "command")
 
 
 def test_manifests_name_the_images_and_the_workers_of_this_release() -> None:
-    (cluster, server, _), (gpu,) = manifests("livelist.yaml"), manifests("gpu.yaml")
+    (cluster, server, launcher, _), (gpu,) = manifests("livelist.yaml"), manifests("gpu.yaml")
     flink = f"REGISTRY/livelist-flink:{FLINK_RELEASE}"
     assert cluster["spec"]["image"] == flink
     assert server["spec"]["template"]["spec"]["containers"][0]["image"] == flink
+    assert attaches(launcher["spec"]["template"]["spec"]["containers"][0], "args")
     assert cluster["spec"]["flinkVersion"] == "v" + "_".join(FLINK_RELEASE.split(".")[:2])
     for spec, tag in ((cluster, version()), (gpu, f"{version()}-gpu")):
         _, workers = spec["spec"]["taskManager"]["podTemplate"]["spec"]["containers"]
@@ -194,6 +198,15 @@ def pods(manifest: object) -> list[dict[str, dict[str, object]]]:
         return []
     found = [manifest] if "containers" in manifest and "securityContext" in manifest else []
     return found + [pod for value in manifest.values() for pod in pods(value)]
+
+
+def attaches(container: dict[str, Any], key: str) -> bool:
+    """Whether a container of this release attaches to the cluster, with flags that the command takes."""
+    args = parse(CommandParser("livelist"), container[key][1:])
+    assert container["image"].endswith(f"livelist:{version()}") and container[key][0] == "flink"
+    assert args.workers.endswith(f":{pool_command()[3]}")
+    shared = (args.cluster, args.checkpoints, args.savepoints)
+    return args.action == "attach" and all(folder.startswith("/shared/") for folder in shared)
 
 
 def pool_command() -> list[str]:

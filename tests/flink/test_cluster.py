@@ -41,12 +41,10 @@ FACTS = Facts(1_000.0, "RUNNING", 0.0, 0, "", None, 9, 990.0, 1_000_000, "", 980
 
 
 def settings_in(folder: Path) -> ClusterSettings:
-    ports = dict.fromkeys(
-        ("rest_port", "rpc_port", "zookeeper_port", "job_port", "artifact_port", "pool_port"), 1
-    )
     return ClusterSettings(
         folder=str(folder), task_managers=1, slots=2, heap_mb=512, checkpoint_seconds=3.0,
-        classpath="flink.jar", job_server="job.jar", official=False, java="java", **ports,
+        rest_port=1, rpc_port=1, zookeeper_port=1, job_port=1, artifact_port=1, pool_port=1,
+        classpath="flink.jar", job_server="job.jar", official=False, java="java",
     )  # fmt: skip
 
 
