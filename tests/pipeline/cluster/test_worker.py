@@ -18,4 +18,4 @@ def test_a_kept_state_weighs_at_least_what_is_encoded_in_it(state: list[bytes | 
 
 @given(st.lists(_ENCODED, max_size=20), _ENCODED)
 def test_a_state_that_grows_weighs_more(state: list[bytes], more: bytes) -> None:
-    assert weight([*state, more]) > weight(state)
+    assert weight([*state, more]) > weight([*state])
