@@ -125,23 +125,10 @@ class ViewPolicy:
         return self.missing_rating in ("none", "drop") and self.normalize_ratings == "none"
 
 
-class Verdict(NamedTuple):
-    """What the view decides about one slot of the state."""
-
-    event: CompactEvent
-    code: str  # ACCEPTED, DUPLICATE, SUPERSEDED, RETRACTED, or an error code of the quarantine
-    evidence: str = ""
-
-
-def judge(events: Sequence[CompactEvent], policy: ViewPolicy) -> list[Verdict]:
-    """Decides about every slot of a canonical set, given oldest first."""
-    refused = refusals(events, policy)
-    return [Verdict(event, *refused.get(event.slot, (ACCEPTED, ""))) for event in events]
-
-
 def refusals(events: Sequence[CompactEvent], policy: ViewPolicy) -> dict[Slot, tuple[str, str]]:
-    """Of a canonical set, given oldest first: the slots that are not accepted, with code and evidence.
+    """Of a canonical set, given oldest first: the slots that are not accepted, each with why.
 
+    That is DUPLICATE, SUPERSEDED, RETRACTED or an error code of the quarantine, and the evidence in words.
     Bursts are judged before content duplicates: the evidence is what was sent.
     """
     codes: dict[Slot, tuple[str, str]] = {}
@@ -241,7 +228,7 @@ def _mark_content_duplicates(events: list[CompactEvent], codes: dict[Slot, tuple
 
 
 def accepted_events(state: UserState, policy: ViewPolicy, clock: Micros, ttl: Micros) -> list[CompactEvent]:
-    """The events that count, oldest first: accepted by `judge`, not older than `ttl` at `clock`."""
+    """The events that count, oldest first: not among the `refusals`, not older than `ttl` at `clock`."""
     oldest = clock - ttl
     events = state.sorted_events()
     if refused := refusals(events, policy):

@@ -230,7 +230,7 @@ def _attach(args: argparse.Namespace) -> int:
             pass
     down(folder)
     print("let go; jobs go on, and their tables are folded when this is started again")
-    return 0
+    return 0 if asked.is_set() else 1
 
 
 def _submit(args: argparse.Namespace) -> int:
@@ -276,7 +276,7 @@ def _status(args: argparse.Namespace) -> int:
     settings = _settings(args)
     processes = running_processes(settings.root)
     if not processes:
-        raise UsageError(f"the cluster in {settings.root} is down: `livelist flink up` starts it")
+        raise UsageError(f"the cluster in {settings.root} is down: {settings.remedy}")
     statuses = [job_status(settings, name) for name in job_names(settings)]
     dead = [name for name, runs in processes.items() if not runs]
     if args.json:

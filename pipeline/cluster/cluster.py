@@ -155,6 +155,12 @@ def forget_process(settings: ClusterSettings, name: str, seconds: float = 30.0) 
         time.sleep(0.1)
 
 
+def refuse_unkept(settings: ClusterSettings) -> None:
+    """Raises UsageError where nobody would start what tends a job, nor start it again."""
+    if not running_processes(settings.root).get(KEEPER):
+        raise UsageError(f"nobody keeps the cluster in {settings.root}: {settings.remedy}")
+
+
 def refuse_running(folder: Path) -> None:
     """Raises UsageError where a process of a cluster runs."""
     if any(running_processes(folder).values()):

@@ -100,6 +100,12 @@ class ClusterSettings:
         """HOST:PORT of the pool of Python workers, as task managers reach it."""
         return self.elsewhere.workers if self.elsewhere else f"127.0.0.1:{self.pool_port}"
 
+    @property
+    def remedy(self) -> str:
+        """What to do where no process of it runs."""
+        action = "attach` lets this folder stand for it again" if self.elsewhere else "up` starts it"
+        return f"`livelist flink {action}"
+
     def save(self) -> None:
         """Writes it where `load_settings` finds it."""
         (self.root / _SAVED).write_text(json.dumps(asdict(self), indent=1) + "\n")

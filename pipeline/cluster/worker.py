@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterable
 
 from apache_beam.runners.worker import statecache
 from apache_beam.runners.worker.sdk_worker import SdkHarness
@@ -12,11 +13,15 @@ from pipeline.cluster.processes import end_with_parent
 
 
 def weight(value: object) -> int:
-    """Bytes of a cached state, about: a list of what was encoded.
+    """Bytes of a cached state, about: a list of what was encoded, or the head of one that came in parts.
 
     Beam's own measure walks all loaded modules for each value, which costs more than the cache saves.
     """
-    held = value if isinstance(value, (list, tuple)) else ()
+    held: Iterable[object] = ()
+    if isinstance(value, (list, tuple)):
+        held = value
+    elif isinstance(value, statecache.CacheAware):
+        held = value.get_referents_for_cache()
     return sys.getsizeof(value) + sum(map(weight, held))
 
 

@@ -22,7 +22,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from models.accounting import Accounting
 from models.errors import DeploymentError, OutputError, UsageError
-from pipeline.cluster.cluster import forget_process, keep_process
+from pipeline.cluster.cluster import forget_process, keep_process, refuse_unkept
 from pipeline.cluster.rest import FlinkRest
 from pipeline.cluster.settings import ClusterSettings
 from pipeline.config import JobConfig
@@ -107,6 +107,7 @@ def submit(
         check_services(config)
     score_feedback = scorer_of(config)
     rest = FlinkRest(settings.rest)
+    refuse_unkept(settings)
     _refuse_running(rest, plan.name)
     _refuse_too_wide(rest, plan)
     run_id, folder = new_run_id(), job_folder(settings, plan.name)

@@ -297,17 +297,18 @@ def test_the_doctor_misses_java_and_maven_where_they_are_not(
 
 def test_every_container_on_kubernetes_is_unprivileged_and_sees_the_shared_disk() -> None:
     folder = Path(__file__).parents[2] / "deploy" / "flink" / "kubernetes"
-    cluster, job_server, _ = yaml.safe_load_all((folder / "livelist.yaml").read_text())
+    cluster, *deployed, _ = yaml.safe_load_all((folder / "livelist.yaml").read_text())
     gpu = yaml.safe_load((folder / "gpu.yaml").read_text())
     pods = [cluster["spec"][part]["podTemplate"]["spec"] for part in ("jobManager", "taskManager")]
-    pods += [job_server["spec"]["template"]["spec"], gpu["spec"]["taskManager"]["podTemplate"]["spec"]]
+    pods += [each["spec"]["template"]["spec"] for each in deployed]
+    pods += [gpu["spec"]["taskManager"]["podTemplate"]["spec"]]
     for pod in pods:
         assert [volume["name"] for volume in pod["volumes"]] == ["shared"]
         for container in pod["containers"]:
             assert [mount["mountPath"] for mount in container["volumeMounts"]] == ["/shared"]
             if container["name"] != "flink-main-container":
                 assert container["securityContext"]["allowPrivilegeEscalation"] is False
-    for pod in pods[:3]:
+    for pod in pods[:-1]:
         assert pod["securityContext"]["runAsNonRoot"] is True
     workers = gpu["spec"]["taskManager"]["podTemplate"]["spec"]["containers"][1]
     assert workers["resources"]["limits"]["nvidia.com/gpu"] == 1

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from models.errors import DeploymentError
+from models.errors import DeploymentError, UsageError
 from pipeline.cli.main import main
 from pipeline.cluster.attached import attach
 from pipeline.cluster.cluster import running_processes
@@ -72,6 +72,8 @@ def test_a_job_goes_on_while_nobody_is_attached_and_is_tended_by_who_comes_back(
         scenario.start()
         before = scenario.await_rows()
         assert main(["flink", "status", f"--cluster={folder}"]) == 0
+    with pytest.raises(UsageError, match=r"nobody keeps the cluster in .*: `livelist flink attach`"):
+        scenario.start()
     scenario.write(0.8)
     with attached(kept, folder):
         scenario.await_rows(before)
