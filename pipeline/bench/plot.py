@@ -12,6 +12,7 @@ from pipeline.bench.soak import Sample
 _WIDTH: Final = 720
 _HEIGHT: Final = 420
 _MARGIN: Final = 60
+_BETWEEN_LABELS: Final = 40  # on an axis, from middle to middle
 _LINES: Final = (
     ("behaviour p50", "#1f77b4", ""),
     ("behaviour p99", "#1f77b4", "6 3"),
@@ -69,15 +70,24 @@ def plot_memory(samples: Sequence[Sample], title: str) -> str:
 def _memory_axes(minutes: float, most: float, across: _Place, down: _Place) -> list[str]:
     bottom = _HEIGHT - _MARGIN
     parts = [f'<path d="M{_MARGIN},{_MARGIN} V{bottom} H{_WIDTH - _MARGIN}" fill="none" stroke="black"/>']
-    for part in range(5):
-        minute, megabytes = minutes * part / 4, most * part / 4
+    for minute in _round_marks(minutes):
         place = f'x="{across(minute):.0f}" y="{bottom + 18}"'
-        parts.append(f'<text {place} text-anchor="middle">{minute:.1f}</text>')
-        place = f'x="{_MARGIN - 6}" y="{down(megabytes) + 4:.0f}"'
-        parts.append(f'<text {place} text-anchor="end">{megabytes:.0f}</text>')
+        parts.append(f'<text {place} text-anchor="middle">{minute:g}</text>')
+    for megabytes in _round_marks(most):
+        height = down(megabytes)
+        parts.append(f'<path d="M{_MARGIN},{height:.0f} H{_WIDTH - _MARGIN}" stroke="#ddd"/>')
+        place = f'x="{_MARGIN - 6}" y="{height + 4:.0f}"'
+        parts.append(f'<text {place} text-anchor="end">{megabytes:g}</text>')
     parts.append(f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 12}" text-anchor="middle">minutes</text>')
     parts.append(f'<text x="8" y="{_MARGIN - 12}">MB of memory</text>')
     return parts
+
+
+def _round_marks(most: float) -> list[float]:
+    """From 0 to `most`: up to six multiples of 1, 2 or 5 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(most / 5))
+    step = next(step * power for step in (1, 2, 5, 10) if most <= 5 * step * power)
+    return [step * number for number in range(int(most / step) + 1)]
 
 
 def _frame(title: str) -> list[str]:
@@ -103,10 +113,11 @@ def _scale(low: float, high: float, begin: float, end: float) -> _Place:
 def _axes(rates: Sequence[float], ages: Sequence[float], across: _Place, down: _Place) -> list[str]:
     bottom, left = _HEIGHT - _MARGIN, _MARGIN
     parts = [f'<path d="M{left},{_MARGIN} V{bottom} H{_WIDTH - _MARGIN}" fill="none" stroke="black"/>']
-    parts += [
-        f'<text x="{across(rate):.0f}" y="{bottom + 18}" text-anchor="middle">{rate:.0f}</text>'
-        for rate in sorted(set(rates))
-    ]
+    written = -math.inf
+    for rate in sorted(set(rates)):
+        if across(rate) - written >= _BETWEEN_LABELS:
+            written = across(rate)
+            parts.append(f'<text x="{written:.0f}" y="{bottom + 18}" text-anchor="middle">{rate:.0f}</text>')
     for mark in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100):
         if min(ages) / 1.2 <= mark <= max(ages) * 1.2:
             height = down(mark)

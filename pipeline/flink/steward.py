@@ -26,6 +26,7 @@ from typing import Final
 from models.errors import LivelistError
 from models.records import MICROS_PER_SECOND
 from models.tables import AlertRow
+from pipeline import heap
 from pipeline.cluster.processes import end_with_parent
 from pipeline.config import JobConfig
 from pipeline.flink.books import BOOKS
@@ -162,6 +163,7 @@ class Steward:
             self.folding.fold(alerts, self._caught_up)
             self.snapshot_time = time.time()
             self._tell(error="", snapshots=self.folding.snapshots, snapshot_time=self.snapshot_time)
+            heap.give_back()
         except Exception as error:  # the shards are there for the next one
             self.failed_snapshots += 1
             _LOG.error("the tables are not refreshed: %s", error)
@@ -207,6 +209,7 @@ def main(folder: Path, metrics: Sequence[str] = ()) -> int:
     """Tends until SIGTERM; `metrics` are the host and the port where they are served."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     end_with_parent()
+    heap.keep_small()
     steward = Steward(folder)
 
     def stop(number: int, frame: FrameType | None) -> None:

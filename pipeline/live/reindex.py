@@ -33,6 +33,7 @@ from models.ranking.log import encode_log
 from models.records import Item, ScoredText
 from models.state import UserState
 from models.views import accepted_events, view_events
+from pipeline import heap
 from pipeline.config import JobConfig
 from pipeline.history import KnownScores, score_texts, vectors_of
 from pipeline.inputs.reading import read_items
@@ -301,12 +302,14 @@ def serve_rebuilds(connection: Connection) -> None:
         signal.signal(number, signal.SIG_IGN)
     os.nice(_NICENESS)
     logging.getLogger().setLevel(logging.ERROR)
+    heap.keep_small()
     known: KnownScores = {}
     try:
         config: JobConfig = connection.recv()
         while True:
             checkpoint: Path = connection.recv()
             connection.send(_served(config, checkpoint, known))
+            heap.give_back()  # it rests longer than it works
     except (EOFError, OSError):
         return
 
