@@ -218,6 +218,7 @@ def test_a_job_resumes_from_its_savepoint_else_its_newest_whole_checkpoint(tmp_p
     assert newest_state(settings, replace(job, savepoint="file:///stopped")) == "file:///stopped"
 
 
+@pytest.mark.cloud
 @pytest.mark.parametrize(
     ("inputs", "read"),
     [

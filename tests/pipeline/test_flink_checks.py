@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from models.errors import DeploymentError
+from models.errors import UsageError
 from pipeline.cli.main import main
 from tests.flink.test_cluster import settings_in
 from tests.pipeline.connectors.services import Channel, PubsubChannel, opened, quiet
@@ -46,7 +46,7 @@ def test_what_is_read_has_to_be_there(channel: Channel, refused: Refused) -> Non
 def test_looking_takes_nothing_from_what_is_read(channel: Channel, refused: Refused) -> None:
     channel.publish([b"one", b"two"])
     code, line = refused(channel.uri)
-    assert code == DeploymentError.exit_code and "Flink does not answer" in line, "the next thing asked for"
+    assert code == UsageError.exit_code and "nobody keeps the cluster" in line, "the next thing asked for"
     source = opened(channel.uri)
     received: list[bytes] = []
     while len(received) < 2:
@@ -75,20 +75,21 @@ def test_a_topic_that_is_written_has_to_be_there(channel: Channel, refused: Refu
     assert "no-such-topic" in line and "create it" in line
 
 
+@pytest.mark.cloud
 @pytest.mark.parametrize("uri", ["kafka://127.0.0.1:{}/t?group=g", "pubsub://livelist-tests/sub-1"])
 def test_a_service_that_does_not_answer_is_told_and_passed_over_when_that_is_asked_for(
     uri: str, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("confluent_kafka", reason="the kafka extra is missing: make test-all")
-    pytest.importorskip("google.cloud.pubsub_v1", reason="the gcp extra is missing: make test-all")
+    pytest.importorskip("confluent_kafka", reason="the kafka extra is missing")
+    pytest.importorskip("google.cloud.pubsub_v1", reason="the gcp extra is missing")
     port = free_port()
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", f"127.0.0.1:{port}")
     code, line = refused(uri.format(port))
     assert code == 3
     assert str(port) in line and "start it" in line
     code, line = refused(uri.format(port), "--no_check")
-    assert code == DeploymentError.exit_code
-    assert "Flink does not answer" in line
+    assert code == UsageError.exit_code
+    assert "nobody keeps the cluster" in line
 
 
 @pytest.mark.postgres

@@ -161,6 +161,7 @@ def test_any_order_any_batches_and_any_repeats_end_with_the_highest_version(
     assert target.current() == current(lists)
 
 
+@pytest.mark.cloud
 @pytest.mark.parametrize(
     ("uri", "told"),
     [
