@@ -142,6 +142,12 @@ def _steps(plan: Plan, job: BenchedJob, population: Population, log: Path) -> It
         kept, lost = (rate, lost) if step.sustained else (kept, rate)
         between += lost < float("inf")
         rate = 2 * rate if lost == float("inf") else (kept * lost) ** 0.5 if kept else lost / 2
+    while kept > plan.first_rate:  # again, now that states have grown with what was sent
+        step = _step(plan, job, population, log, kept)
+        yield step
+        if step.sustained:
+            break
+        kept /= _NEAR
     yield _step(plan, job, population, log, (kept or plan.first_rate) / 2)
 
 
@@ -179,8 +185,9 @@ def step_between(before: Look, after: Look, served: Look, rate: float, written: 
 
 
 def sustained_maximum(steps: Sequence[Step]) -> float:
-    """Events a second: the highest rate that was kept up with; 0 where none was."""
-    return max((step.rate for step in steps if step.sustained), default=0.0)
+    """Events a second: the highest rate below all that were not kept up with; 0 where there is none."""
+    lost = min((step.rate for step in steps if not step.sustained), default=float("inf"))
+    return max((step.rate for step in steps if step.rate < lost), default=0.0)
 
 
 def limit_of(steps: Sequence[Step], cores: int) -> str:

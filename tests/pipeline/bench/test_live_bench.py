@@ -34,6 +34,8 @@ def test_the_maximum_is_the_highest_rate_that_was_kept_up_with_in_events_and_in_
     assert sustained_maximum([step(100), step(200, behind=399), step(400, behind=1_600)]) == 200
     assert sustained_maximum([step(100), step(200, words_rate=20, words_behind=50)]) == 100
     assert sustained_maximum([step(100, behind=1_600)]) == 0
+    later = [step(400), step(800, behind=3_200), step(400, behind=1_600), step(333), step(167)]
+    assert sustained_maximum(later) == 333, "what was kept up with at first alone is no maximum"
 
 
 def test_the_limit_is_the_stage_that_fell_behind_at_the_lowest_rate() -> None:
