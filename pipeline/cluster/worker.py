@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from apache_beam.runners.worker import statecache
 from apache_beam.runners.worker.sdk_worker import SdkHarness
 
-from pipeline import heap
 from pipeline.cluster.processes import end_with_parent
 
 
@@ -30,7 +29,6 @@ def work(address: str, worker_id: str, cache_mb: int) -> None:
     """Serves a task manager until it goes."""
     end_with_parent()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    heap.keep_small()
     statecache.get_deep_size = weight
     # Whatever is not 0 for the time limit flushes elements that are half written.
     harness = SdkHarness(
