@@ -24,6 +24,7 @@ KIND_STRENGTH: Final[dict[str, float]] = {
     "share": 0.8, "save": 0.7, "cart": 0.8, "purchase": 1.0, "rating": 1.0, "review": 1.0,
     "comment": 0.8, "skip": 0.3, "hide": 0.8,
 }  # fmt: skip
+
 PRIOR_LIKING: Final = 0.5
 PRIOR_WEIGHT: Final = 0.25
 WORDS_WEIGHT: Final = 0.6  # of a star rating, as measured on four review sets

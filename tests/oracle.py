@@ -71,17 +71,24 @@ def _scored(event: FeedbackEvent, scorer: Scores | None) -> ScoredFeedback:
     return ScoredFeedback(event, result.score)
 
 
+def _scorers(artefacts: Sequence[Artefact]) -> dict[str, TextScorer]:
+    """By version."""
+    return {made.version: TextScorer.load(made.path, threads=1) for made in artefacts}
+
+
+def _texts(inputs: Path) -> dict[str, str]:
+    """Source position -> the text of its event; empty for one without."""
+    read = read_feedback([str(inputs)])
+    return {event.source_position: event.text or "" for event in read if isinstance(event, FeedbackEvent)}
+
+
 class ScorerAsRecorded:
     """Scores each text as the version does that its row of `scored_feedback` names."""
 
     def __init__(self, output: Path, inputs: Path, artefacts: Sequence[Artefact]) -> None:
-        self._scorers = {made.version: TextScorer.load(made.path, threads=1) for made in artefacts}
+        self._scorers = _scorers(artefacts)
         self._any = artefacts[0].version  # for what has no row, for it was taken back before
-        texts = {
-            event.source_position: event.text or ""
-            for event in read_feedback([str(inputs)])
-            if isinstance(event, FeedbackEvent)
-        }
+        texts = _texts(inputs)
         columns = ["source_position", "model_version"]
         rows = pq.read_table(output / "scored_feedback", columns=columns).to_pylist()
         self._versions = {texts[row["source_position"]]: row["model_version"] for row in rows}
@@ -99,15 +106,13 @@ def assert_rows_name_what_made_them(
     lists = pq.read_table(output / "recommendations", columns=["index_version", "model_version"]).to_pylist()
     assert {row["index_version"] for row in lists} == {index.name for index in indexes}
     assert {row["model_version"] for row in lists} - {""} == versions
-    scorers = {made.version: TextScorer.load(made.path, threads=1) for made in artefacts}
-    read = read_feedback([str(inputs)])
-    texts = {event.source_position: event.text for event in read if isinstance(event, FeedbackEvent)}
+    scorers, texts = _scorers(artefacts), _texts(inputs)
     columns = ["source_position", "model_version", "confidence"]
     rows = pq.read_table(output / "scored_feedback", columns=columns).to_pylist()
     scored = [row for row in rows if row["model_version"] is not None]
     assert {row["model_version"] for row in scored} == versions
     for row in scored:
-        (result,) = scorers[row["model_version"]].score([texts[row["source_position"]] or ""])
+        (result,) = scorers[row["model_version"]].score([texts[row["source_position"]]])
         assert isinstance(result, ScoredText)
         assert abs(row["confidence"] - result.score.confidence) < 1e-4, row
 

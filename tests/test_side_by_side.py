@@ -32,6 +32,13 @@ def test_all_parts_have_to_pass(parts: tuple[str, str]) -> None:
         assert "1 passed" in done.stdout and "this part fails" in done.stdout
 
 
+def test_a_part_that_is_killed_is_a_failure(parts: tuple[str, str], tmp_path: Path) -> None:
+    (tmp_path / "test_dies.py").write_text(
+        "import os, signal\ndef test_dies(): os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    assert beside(parts[0], str(tmp_path / "test_dies.py")).returncode == 1
+
+
 def test_a_part_without_a_test_is_a_failure(parts: tuple[str, str], tmp_path: Path) -> None:
     (tmp_path / "test_none.py").write_text("")
     assert beside(parts[0], str(tmp_path / "test_none.py")).returncode != 0

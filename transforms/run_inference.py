@@ -9,9 +9,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
-
-_TORCH: Final = "torch"
 
 
 @contextmanager
@@ -27,7 +24,7 @@ def _as_if_absent(module: str) -> Iterator[None]:
         del sys.modules[module]
 
 
-with _as_if_absent(_TORCH):
+with _as_if_absent("torch"):
     from apache_beam.ml.inference.base import ModelHandler, RunInference
 
 __all__ = ["ModelHandler", "RunInference"]

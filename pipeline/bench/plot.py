@@ -74,13 +74,19 @@ def _memory_axes(minutes: float, most: float, across: _Place, down: _Place) -> l
         place = f'x="{across(minute):.0f}" y="{bottom + 18}"'
         parts.append(f'<text {place} text-anchor="middle">{minute:g}</text>')
     for megabytes in _round_marks(most):
-        height = down(megabytes)
-        parts.append(f'<path d="M{_MARGIN},{height:.0f} H{_WIDTH - _MARGIN}" stroke="#ddd"/>')
-        place = f'x="{_MARGIN - 6}" y="{height + 4:.0f}"'
-        parts.append(f'<text {place} text-anchor="end">{megabytes:g}</text>')
+        parts += _level(megabytes, down)
     parts.append(f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 12}" text-anchor="middle">minutes</text>')
     parts.append(f'<text x="8" y="{_MARGIN - 12}">MB of memory</text>')
     return parts
+
+
+def _level(mark: float, down: _Place) -> list[str]:
+    """A line across, with its value at the axis."""
+    height = down(mark)
+    return [
+        f'<path d="M{_MARGIN},{height:.0f} H{_WIDTH - _MARGIN}" stroke="#ddd"/>',
+        f'<text x="{_MARGIN - 6}" y="{height + 4:.0f}" text-anchor="end">{mark:g}</text>',
+    ]
 
 
 def _round_marks(most: float) -> list[float]:
@@ -120,9 +126,7 @@ def _axes(rates: Sequence[float], ages: Sequence[float], across: _Place, down: _
             parts.append(f'<text x="{written:.0f}" y="{bottom + 18}" text-anchor="middle">{rate:.0f}</text>')
     for mark in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100):
         if min(ages) / 1.2 <= mark <= max(ages) * 1.2:
-            height = down(mark)
-            parts.append(f'<path d="M{left},{height:.0f} H{_WIDTH - _MARGIN}" stroke="#ddd"/>')
-            parts.append(f'<text x="{left - 6}" y="{height + 4:.0f}" text-anchor="end">{mark:g}</text>')
+            parts += _level(mark, down)
     parts.append(f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 12}" text-anchor="middle">events a second</text>')
     parts.append(f'<text x="8" y="{_MARGIN - 12}">seconds from event to list</text>')
     return parts

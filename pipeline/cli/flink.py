@@ -214,12 +214,12 @@ def _up(args: argparse.Namespace) -> int:
 def _attach(args: argparse.Namespace) -> int:
     from pipeline.cluster.attached import attach
     from pipeline.cluster.cluster import down, running_processes
-    from pipeline.cluster.settings import Elsewhere
+    from pipeline.cluster.settings import Addresses
 
     folder = Path(args.cluster)
     rest = args.rest.rstrip("/")
     shared = (os.path.abspath(each) for each in (args.checkpoints, args.savepoints))
-    addresses = Elsewhere(rest, args.job_server, args.artifacts, args.workers, *shared)
+    addresses = Addresses(rest, args.job_server, args.artifacts, args.workers, *shared)
     with until_asked(None) as asked:
         attach(folder, addresses, args.checkpoint_seconds)
         print(

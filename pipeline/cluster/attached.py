@@ -1,6 +1,6 @@
 """A Flink cluster that others keep, Kubernetes say: jobs are submitted to it from here, and tended here.
 
-attach(Path("/shared/livelist"), Elsewhere("http://livelist-rest:8081", ...), checkpoint_seconds=3.0)
+attach(Path("/shared/livelist"), Addresses("http://livelist-rest:8081", ...), checkpoint_seconds=3.0)
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from models.errors import DeploymentError
 from pipeline.cluster.cluster import refuse_running, start_keeper
 from pipeline.cluster.keeper import RUNNING
 from pipeline.cluster.rest import FlinkRest
-from pipeline.cluster.settings import ClusterSettings, Elsewhere
+from pipeline.cluster.settings import Addresses, ClusterSettings
 
 _CONNECT_SECONDS: Final = 10.0
 
 
-def attach(folder: Path, elsewhere: Elsewhere, checkpoint_seconds: float) -> ClusterSettings:
+def attach(folder: Path, elsewhere: Addresses, checkpoint_seconds: float) -> ClusterSettings:
     """Lets `folder` stand for a cluster that others keep: jobs are submitted from here, and tended here.
 
     What tends the jobs that were submitted before is started again. It ends with this process, and the jobs

@@ -25,8 +25,8 @@ appender.out.layout.pattern = %d{yyyy-MM-dd HH:mm:ss,SSS} %-5p %c{1} %m%n
 
 
 @dataclass(frozen=True, slots=True)
-class Elsewhere:
-    """A cluster that others keep, such as Kubernetes: where it answers, and where it leaves states."""
+class Addresses:
+    """Where a cluster answers, and where it leaves states; it may be one that others keep."""
 
     rest: str  # URL of Flink's REST interface
     jobs: str  # HOST:PORT of Beam's job server
@@ -58,7 +58,7 @@ class ClusterSettings:
     job_server: str
     official: bool
     java: str
-    elsewhere: Elsewhere | None = None
+    elsewhere: Addresses | None = None
 
     @property
     def root(self) -> Path:
@@ -66,14 +66,26 @@ class ClusterSettings:
         return Path(self.folder)
 
     @property
+    def at(self) -> Addresses:
+        """Where it answers and leaves states: elsewhere, or on loopback and in its folder."""
+        return self.elsewhere or Addresses(
+            rest=f"http://127.0.0.1:{self.rest_port}",
+            jobs=f"127.0.0.1:{self.job_port}",
+            artifacts=f"127.0.0.1:{self.artifact_port}",
+            workers=f"127.0.0.1:{self.pool_port}",
+            checkpoints=str(self.root / "checkpoints"),
+            savepoints=str(self.root / "savepoints"),
+        )
+
+    @property
     def checkpoints(self) -> Path:
         """Where the state is kept."""
-        return Path(self.elsewhere.checkpoints) if self.elsewhere else self.root / "checkpoints"
+        return Path(self.at.checkpoints)
 
     @property
     def savepoints(self) -> Path:
         """Where a stopped job left its state."""
-        return Path(self.elsewhere.savepoints) if self.elsewhere else self.root / "savepoints"
+        return Path(self.at.savepoints)
 
     @property
     def logs(self) -> Path:
@@ -83,22 +95,7 @@ class ClusterSettings:
     @property
     def rest(self) -> str:
         """Flink's REST interface and web page."""
-        return self.elsewhere.rest if self.elsewhere else f"http://127.0.0.1:{self.rest_port}"
-
-    @property
-    def jobs(self) -> str:
-        """HOST:PORT of Beam's job server."""
-        return self.elsewhere.jobs if self.elsewhere else f"127.0.0.1:{self.job_port}"
-
-    @property
-    def artifacts(self) -> str:
-        """HOST:PORT of what it stages."""
-        return self.elsewhere.artifacts if self.elsewhere else f"127.0.0.1:{self.artifact_port}"
-
-    @property
-    def workers(self) -> str:
-        """HOST:PORT of the pool of Python workers, as task managers reach it."""
-        return self.elsewhere.workers if self.elsewhere else f"127.0.0.1:{self.pool_port}"
+        return self.at.rest
 
     @property
     def remedy(self) -> str:
@@ -116,7 +113,7 @@ def load_settings(folder: Path) -> ClusterSettings:
     try:
         given = json.loads((folder / _SAVED).read_text())
         elsewhere = given.pop("elsewhere", None)
-        return ClusterSettings(**given, elsewhere=Elsewhere(**elsewhere) if elsewhere else None)
+        return ClusterSettings(**given, elsewhere=Addresses(**elsewhere) if elsewhere else None)
     except OSError as error:
         raise UsageError(f"there is no cluster in {folder}: start one with `livelist flink up`") from error
     except (ValueError, TypeError) as error:

@@ -311,11 +311,11 @@ def _beam_options(settings: ClusterSettings, plan: FlinkPlan, savepoint_path: st
         # A drain was seen to wait for a checkpoint that one step never confirmed: Flink's own ten minutes are
         # long for that, while a bundle that waits for a slow model needs some.
         f"--checkpoint_timeout_millis={_CHECKPOINT_SECONDS * 1000}",
-        f"--job_endpoint={settings.jobs}",
-        f"--artifact_endpoint={settings.artifacts}",
+        f"--job_endpoint={settings.at.jobs}",
+        f"--artifact_endpoint={settings.at.artifacts}",
         f"--job_name={plan.name}",
         "--environment_type=EXTERNAL",
-        f"--environment_config={settings.workers}",
+        f"--environment_config={settings.at.workers}",
         "--streaming",
         f"--parallelism={plan.parallelism}",
         f"--max_parallelism={_MAX_PARALLELISM}",

@@ -6,16 +6,24 @@ from collections.abc import Iterator
 
 import pytest
 
+from pipeline.cluster.settings import ClusterSettings
+from tests.flink.harness import cluster, need_flink
 from tests.pipeline.connectors.services import KafkaService
 
 
 @pytest.fixture(scope="module")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaService]:
+def kafka() -> Iterator[KafkaService]:
     """A broker of a module's own, which its tests may restart."""
     server = pytest.importorskip("tests.servers.kafka", reason="confluent-kafka is missing")
     if reason := server.why_not():
         pytest.skip(reason)
-    broker = server.KafkaServer(tmp_path_factory.mktemp("broker"))
-    broker.start()
-    yield KafkaService(broker)
-    broker.kill()
+    with server.kafka_server() as broker:
+        yield KafkaService(broker)
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterSettings]:
+    """A cluster of a module's own."""
+    need_flink()
+    with cluster(tmp_path_factory.mktemp("cluster")) as running:
+        yield running

@@ -17,6 +17,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from models.encoder.serving import shared_pool
 from models.errors import DeploymentError
 from models.ranking.index import read_pointer
 from models.records import CONTROL_KINDS, FeedbackEvent
@@ -32,6 +33,7 @@ from pipeline.flink.status import JobStatus, job_status
 from pipeline.flink.submit import FlinkJob, drain, job_folder, submit
 from pipeline.inputs.finding import followed_files
 from pipeline.inputs.reading import read_feedback
+from pipeline.job import scoring_step
 from pipeline.tables.reader import read_accounting
 from tests.oracle import Scores, current_lists, expected_lists
 from tests.pipeline.connectors.services import Channel, PubsubChannel
@@ -153,6 +155,12 @@ class Scenario:
     def finish(self, seconds: float = 600) -> None:
         """Drains the job; the tables are whole then."""
         drain(self.settings, self.name, seconds)
+
+    def read_as_the_job(self) -> None:
+        """From now on the oracle reads texts with the job's model."""
+        serving = scoring_step(self.config).serving()
+        assert serving is not None
+        self.scorer = shared_pool(serving).scorer
 
     def differences(self) -> list[str]:
         """Rows of the current lists that are not the oracle's, and the other way round."""

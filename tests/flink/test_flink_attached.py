@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,28 +17,26 @@ from pipeline.cli.main import main
 from pipeline.cluster.attached import attach
 from pipeline.cluster.cluster import running_processes
 from pipeline.cluster.processes import free_port
-from pipeline.cluster.settings import ClusterSettings, Elsewhere, load_settings
-from tests.flink.harness import Scenario, assert_equals_oracle, cluster, hard_log, need_flink
+from pipeline.cluster.settings import ClusterSettings, load_settings
+from tests.flink.harness import Scenario, assert_equals_oracle, hard_log
 from tests.flink.waiting import await_that
 
 pytestmark = [pytest.mark.flink]
 _COMMAND = "import sys; from pipeline.cli.main import main; sys.exit(main(sys.argv[1:]))"
 
 
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterSettings]:
+@pytest.fixture
+def kept(settings: ClusterSettings) -> ClusterSettings:
     """Stands for one on Kubernetes; `attach` knows its addresses and its folders alone."""
-    need_flink()
-    with cluster(tmp_path_factory.mktemp("cluster")) as running:
-        yield running
+    return settings
 
 
 def flags_of(kept: ClusterSettings) -> list[str]:
     return [
-        f"--rest={kept.rest}",
-        f"--job_server={kept.jobs}",
-        f"--artifacts={kept.artifacts}",
-        f"--workers={kept.workers}",
+        f"--rest={kept.at.rest}",
+        f"--job_server={kept.at.jobs}",
+        f"--artifacts={kept.at.artifacts}",
+        f"--workers={kept.at.workers}",
         f"--checkpoints={kept.checkpoints}",
         f"--savepoints={kept.savepoints}",
         "--checkpoint_seconds=2",
@@ -100,17 +98,9 @@ def test_what_is_not_there_is_told_before_anything_starts(
     kept: ClusterSettings, tmp_path: Path, wrong: dict[str, str], told: str
 ) -> None:
     port = free_port()
-    right = {
-        "rest": kept.rest,
-        "jobs": kept.jobs,
-        "artifacts": kept.artifacts,
-        "workers": kept.workers,
-        "checkpoints": os.fspath(kept.checkpoints),
-        "savepoints": os.fspath(kept.savepoints),
-    }
-    given = right | {name: value.format(port=port) for name, value in wrong.items()}
+    given = {name: value.format(port=port) for name, value in wrong.items()}
     with pytest.raises(DeploymentError, match=told.format(port=port)):
-        attach(tmp_path / "here", Elsewhere(**given), 2.0)
+        attach(tmp_path / "here", replace(kept.at, **given), 2.0)
     assert not (tmp_path / "here").exists()
 
 

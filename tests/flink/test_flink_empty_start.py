@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from pipeline.cluster.settings import ClusterSettings
 from pipeline.config import JobConfig
 from pipeline.flink.plan import FlinkPlan
 from pipeline.flink.submit import drain, submit
-from tests.flink.harness import K, cluster, need_flink
+from tests.flink.harness import K
 from tests.flink.waiting import await_that
 from tests.oracle import current_lists, expected_lists
 from tests.pipeline.connectors.services import KafkaService
@@ -24,13 +23,6 @@ BOUGHT: Event = {
     "event_id": "new", "user_id": "u-new", "kind": "purchase", "item_id": "brand-new",
     "event_time": 1_700_100_000,
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterSettings]:
-    need_flink()
-    with cluster(tmp_path_factory.mktemp("cluster")) as running:
-        yield running
 
 
 def begun(settings: ClusterSettings, folder: Path, name: str, source: str) -> Path:

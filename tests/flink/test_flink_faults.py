@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,18 +24,10 @@ from tests.flink.harness import (
     hard_log,
     kill,
     kill_python_worker,
-    need_flink,
 )
 from tests.flink.waiting import await_that
 
 pytestmark = [pytest.mark.flink]
-
-
-@pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterSettings]:
-    need_flink()
-    with cluster(tmp_path_factory.mktemp("cluster")) as running:
-        yield running
 
 
 def kill_task_manager(settings: ClusterSettings) -> None:

@@ -10,11 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from models.encoder.serving import shared_pool
 from pipeline.cluster.processes import free_port
 from pipeline.cluster.settings import ClusterSettings
 from pipeline.flink.submit import savepoint
-from pipeline.job import scoring_step
 from pipeline.tables.reader import read_accounting
 from tests.flink.harness import (
     Scenario,
@@ -38,16 +36,12 @@ _DOWN_SECONDS = float(os.environ.get("LIVELIST_SINK_DOWN_SECONDS", "10"))
 
 
 @pytest.fixture(scope="module")
-def pubsub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PubsubService]:
+def pubsub() -> Iterator[PubsubService]:
     server = pytest.importorskip("tests.servers.pubsub", reason="google-cloud-pubsub is missing")
     if reason := server.why_not():
         pytest.skip(reason)
-    started = server.PubsubServer(tmp_path_factory.mktemp("pubsub"))
-    started.start()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(server.EMULATOR_VARIABLE, started.address)
+    with server.pubsub_server() as started:
         yield PubsubService(started)
-    started.kill()
 
 
 @pytest.fixture(scope="module")
@@ -184,9 +178,7 @@ def test_postgresql_that_is_away_gets_every_list_and_the_words_are_read_by_a_gro
     scenario.write(1.0)
     scenario.await_accounted()
     scenario.finish()
-    serving = scoring_step(scenario.config).serving()
-    assert serving is not None
-    scenario.scorer = shared_pool(serving).scorer
+    scenario.read_as_the_job()
     assert_equals_oracle(scenario)
     assert in_postgres(postgres.uri) == in_tables(scenario)
     books = read_accounting(str(scenario.output))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +18,7 @@ from models.encoder.store import publish_model
 from models.pointer import write_pointer
 from models.ranking.index import read_pointer
 from pipeline.cluster.settings import ClusterSettings
-from tests.flink.harness import Scenario, assert_equals_oracle, cluster, need_flink
+from tests.flink.harness import Scenario, assert_equals_oracle
 from tests.models.encoder.tiny import write_tiny
 from tests.oracle import ScorerAsRecorded, assert_rows_name_what_made_them
 from tests.pipeline.live.feedback_log import ITEMS, START, Event, burst, run, shop_log, write_log
@@ -30,13 +29,6 @@ pytestmark = [pytest.mark.flink]
 _SWAPS: Final = int(os.environ.get("LIVELIST_FLINK_SWAPS", "4"))
 _WORDS: Final = ("good , it broke", "bad zipper", "love it", "hate the zipper .")
 _USERS: Final = tuple(f"user{number:02d}" for number in range(14))
-
-
-@pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterSettings]:
-    need_flink()
-    with cluster(tmp_path_factory.mktemp("cluster")) as running:
-        yield running
 
 
 class Shop:

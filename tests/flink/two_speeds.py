@@ -8,10 +8,8 @@ from typing import Final
 
 import pytest
 
-from models.encoder.serving import shared_pool
 from pipeline.bench.freshness import quantiles, read_freshness
 from pipeline.bench.population import Population, send_at_rate
-from pipeline.job import scoring_step
 from tests.flink.harness import Scenario, assert_equals_oracle, busy_task_manager, kill
 from tests.flink.held_model import HOLD_SECONDS, HeldModel
 from tests.pipeline.live.feedback_log import ITEMS
@@ -42,9 +40,7 @@ def assert_two_speeds(scenario: Scenario, monkeypatch: pytest.MonkeyPatch, kille
         _send(scenario, people, 5)
         scenario.await_checkpoint()
     scenario.finish()
-    serving = scoring_step(scenario.config).serving()
-    assert serving is not None
-    scenario.scorer = shared_pool(serving).scorer
+    scenario.read_as_the_job()
     assert_equals_oracle(scenario)
     half, most, _ = quantiles(fresh.behaviour)
     print(f"behaviour {quantiles(fresh.behaviour)} of {len(fresh.behaviour)}, texts {quantiles(fresh.texts)}")

@@ -132,6 +132,5 @@ def test_a_sentence_names_the_item_and_what_was_done(code: str, expected: str) -
 
 
 def test_a_click_without_a_word_is_not_called_liking() -> None:
-
     click = interaction("b", 1, kind="click")._replace(rating=None)
     assert sentence("co_occurrence", "Linen blouse", click) == "Because you clicked Linen blouse"
